@@ -1,0 +1,148 @@
+# The atoms of a call: who belongs to which example, their channels, weights and radii. Mirror: cuda/atoms.cuh.
+
+from libc.math cimport floor
+from libc.stdlib cimport calloc, free, malloc
+from profile cimport real
+from support cimport Geometry
+
+cdef enum:
+    MAX_CELLS = 16      # see cells_per_axis
+
+
+cdef struct Atoms:
+    const real* coords          # (N, 3) relative to the centre of the grid
+    const long long* index      # (N,) channel, negative: ignored; or
+    const real* weights         # (N, T)
+    const real* radii           # (N,), or (T,) or (B, T) by type
+    const long long* offsets    # (B + 1,), or absent: N / B atoms each
+    long long n_examples
+    long long n_atoms
+    long long n_types
+    long long radius_example_stride
+    bint radius_by_type
+
+
+cdef inline long long first_atom(const Atoms* atoms, long long b) noexcept nogil:
+    if atoms.offsets != NULL:
+        return atoms.offsets[b]
+    return b * (atoms.n_atoms // atoms.n_examples)
+
+
+cdef inline long long example_of(const Atoms* atoms, long long i) noexcept nogil:
+    cdef long long low = 0, high = atoms.n_examples, middle
+    if atoms.offsets == NULL:
+        return i // (atoms.n_atoms // atoms.n_examples)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if atoms.offsets[middle] <= i:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+cdef inline long long radius_slot(const Atoms* atoms, long long b, long long i, long long k) noexcept nogil:
+    return b * atoms.radius_example_stride + k if atoms.radius_by_type else i
+
+
+cdef inline bint is_nan(const real* r, double radius) noexcept nogil:
+    return r[0] != r[0] or r[1] != r[1] or r[2] != r[2] or radius != radius
+
+
+cdef inline bint has_weight(const Atoms* atoms, long long i) noexcept nogil:
+    cdef long long k
+    for k in range(atoms.n_types):
+        if atoms.weights[i * atoms.n_types + k] != 0:
+            return True
+    return False
+
+
+cdef inline long long bad_index(const Atoms* atoms) noexcept nogil:
+    # first atom with index >= T, or -1
+    cdef long long i
+    if atoms.index != NULL:
+        for i in range(atoms.n_atoms):
+            if atoms.index[i] >= atoms.n_types:
+                return i
+    return -1
+
+
+cdef inline long long bad_radius(const Atoms* atoms) noexcept nogil:
+    # first slot with a radius <= 0 that belongs to an atom which counts (all do, by type), or -1
+    cdef long long i, n
+    n = atoms.n_atoms
+    if atoms.radius_by_type:
+        n = atoms.n_types if atoms.radius_example_stride == 0 else atoms.n_types * atoms.n_examples
+    for i in range(n):
+        if atoms.radii[i] <= 0:
+            if atoms.radius_by_type or (atoms.index[i] >= 0 if atoms.index != NULL else has_weight(atoms, i)):
+                return i
+    return -1
+
+
+cdef inline bint sort_by_key(long long* key, long long n, long long n_keys, long long** order,
+                             long long** start) noexcept nogil:
+    # Counting sort, stable: elements with key j are order[start[j]:start[j + 1]]; negative keys are dropped.
+    cdef long long i, j
+    order[0] = <long long*>malloc((n + 1) * sizeof(long long))
+    start[0] = <long long*>calloc(n_keys + 2, sizeof(long long))
+    if key == NULL or order[0] == NULL or start[0] == NULL:
+        return False
+    for i in range(n):
+        if key[i] >= 0:
+            start[0][key[i] + 2] += 1
+    for j in range(n_keys):
+        start[0][j + 2] += start[0][j + 1]
+    for i in range(n):
+        if key[i] >= 0:
+            order[0][start[0][key[i] + 1]] = i
+            start[0][key[i] + 1] += 1
+    return True
+
+
+cdef inline bint group_by_channel(const Atoms* atoms, long long** order, long long** start) noexcept nogil:
+    # Index-typed atoms of channel k of example b: order[start[bT + k]:start[bT + k + 1]], in their own order.
+    cdef long long b, i
+    cdef bint ok
+    cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
+    if key != NULL:
+        for b in range(atoms.n_examples):
+            for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
+                key[i] = b * atoms.n_types + atoms.index[i] if atoms.index[i] >= 0 else -1
+    ok = sort_by_key(key, atoms.n_atoms, atoms.n_examples * atoms.n_types, order, start)
+    free(key)
+    return ok
+
+
+cdef inline long long cells_per_axis(const Atoms* atoms) noexcept nogil:
+    # no more cells than atoms in an example, and at most MAX_CELLS an axis
+    cdef long long n = 1, per_example = atoms.n_atoms // max(atoms.n_examples, 1)
+    while n < MAX_CELLS and (n + 1) * (n + 1) * (n + 1) <= per_example:
+        n += 1
+    return n
+
+
+cdef inline long long cell(double x, double origin, long long n_cells) noexcept nogil:
+    # number of the cell of x, of at least 4 angstrom; NaN: 0
+    x = floor((x - origin) / max(4.0, -2.0 * origin / n_cells))
+    return <long long>min(x, <double>(n_cells - 1)) if x > 0 else 0
+
+
+cdef inline bint group_by_cell(const Atoms* atoms, const Geometry* grid, long long** order,
+                               long long** start) noexcept nogil:
+    # Visit neighbours one after the other, to and fro: they read the same part of a grid that no cache holds whole.
+    cdef long long b, i, x, y, z, n = cells_per_axis(atoms)
+    cdef bint ok
+    cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
+    if key != NULL:
+        for b in range(atoms.n_examples):
+            for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
+                x = cell(<double>atoms.coords[3 * i], grid.origin[0], n)
+                y = cell(<double>atoms.coords[3 * i + 1], grid.origin[1], n)
+                z = cell(<double>atoms.coords[3 * i + 2], grid.origin[2], n)
+                y = y if x % 2 == 0 else n - 1 - y
+                z = z if y % 2 == 0 else n - 1 - z
+                key[i] = ((b * n + x) * n + y) * n + z
+    ok = sort_by_key(key, atoms.n_atoms, atoms.n_examples * n * n * n, order, start)
+    free(key)
+    return ok

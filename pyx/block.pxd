@@ -1,0 +1,113 @@
+# One block of an atom's support, chunk by chunk: profiles into scratch memory, and reductions.
+
+from profile cimport Profile, profile, profile_slope, real
+from support cimport LANES, Support
+from workspace cimport Workspace
+
+cdef inline void load(const real* source, int lanes, real* target) noexcept nogil:
+    cdef int l
+    if lanes == LANES:
+        for l in range(LANES):
+            target[l] = source[l]
+    else:
+        for l in range(LANES):
+            target[l] = source[l] if l < lanes else <real>0
+
+
+cdef inline real total(const real* lanes) noexcept nogil:
+    # fixed order: halves onto halves
+    cdef real v[8]
+    cdef int l
+    for l in range(8):
+        v[l] = lanes[l] + lanes[l + 8]
+    for l in range(4):
+        v[l] = v[l] + v[l + 4]
+    return (v[0] + v[2]) + (v[1] + v[3])
+
+
+cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,
+                           real* grid) noexcept nogil:
+    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block
+    cdef long long c, n = a.n
+    cdef int lanes = a.lanes, l
+    cdef real* target
+    cdef real v[LANES]
+    for c in range(n):
+        target = grid + a.offset[c]
+        for l in range(LANES):
+            v[l] = w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
+        if lanes == LANES:
+            for l in range(LANES):
+                target[l] += v[l]
+        else:
+            for l in range(lanes):
+                target[l] += v[l]
+
+
+cdef inline void fill_phi(Workspace* space) noexcept nogil:
+    # phi of the block
+    cdef Support* a = &space.support
+    cdef Profile coefficients = a.profile
+    cdef long long c
+    cdef real s_xy, core_xy
+    cdef const real* s_z
+    cdef const real* core_z
+    cdef real v[LANES]
+    cdef int l
+    for c in range(a.n):
+        s_xy = a.s_xy[c]
+        core_xy = a.core_xy[c]
+        s_z = a.s[2] + a.lane[c]
+        core_z = a.core[2] + a.lane[c]
+        for l in range(LANES):
+            v[l] = profile(s_xy + s_z[l], core_xy * core_z[l], &coefficients)
+        for l in range(LANES):
+            space.phi[c * LANES + l] = v[l]
+
+
+cdef inline void fill_slope(Workspace* space) noexcept nogil:
+    # phi_s of the block
+    cdef Support* a = &space.support
+    cdef Profile coefficients = a.profile
+    cdef long long c
+    cdef real s_xy, core_xy
+    cdef const real* s_z
+    cdef const real* core_z
+    cdef real v[LANES]
+    cdef int l
+    for c in range(a.n):
+        s_xy = a.s_xy[c]
+        core_xy = a.core_xy[c]
+        s_z = a.s[2] + a.lane[c]
+        core_z = a.core[2] + a.lane[c]
+        for l in range(LANES):
+            v[l] = profile_slope(s_xy + s_z[l], core_xy * core_z[l], &coefficients)
+        for l in range(LANES):
+            space.phi_s[c * LANES + l] = v[l]
+
+
+cdef inline void fill_phi_v(Workspace* space, const real* v_coords, real from_coords, real from_radius) noexcept nogil:
+    # phi_v = phi_s s_v of the block, s_v = from_coords <delta, v_coords> + from_radius s
+    cdef Support* a = &space.support
+    cdef Profile coefficients = a.profile
+    cdef long long c
+    cdef real s_xy, core_xy, along_xy, v_z = v_coords[2], s, phi_s
+    cdef const real* s_z
+    cdef const real* core_z
+    cdef const real* delta_z
+    cdef real v[LANES]
+    cdef int l
+    for c in range(a.n):
+        s_xy = a.s_xy[c]
+        core_xy = a.core_xy[c]
+        along_xy = a.delta_x[c] * v_coords[0] + a.delta_y[c] * v_coords[1]
+        s_z = a.s[2] + a.lane[c]
+        core_z = a.core[2] + a.lane[c]
+        delta_z = a.delta[2] + a.lane[c]
+        for l in range(LANES):
+            s = s_xy + s_z[l]
+            phi_s = profile_slope(s, core_xy * core_z[l], &coefficients)
+            v[l] = phi_s * (from_coords * (along_xy + delta_z[l] * v_z) + from_radius * s) \
+                if s <= coefficients.cutoff_s else <real>0
+        for l in range(LANES):
+            space.phi_v[c * LANES + l] = v[l]

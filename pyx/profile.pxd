@@ -1,0 +1,88 @@
+# The profile of one atom as a function of s, the squared scaled distance: phi, phi_s, phi_ss.
+# One text serves every tail; the coefficients come from gridgrad/profile.py. Mirror: cuda/profile.cuh.
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stdint.h>
+    #include <string.h>
+    #ifndef REAL
+    #define REAL double
+    #endif
+    typedef REAL real;
+    static inline real real_sqrt(real x) { return sizeof(real) == 4 ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
+    static inline int64_t bits_of(double x) { int64_t i; memcpy(&i, &x, 8); return i; }
+    static inline double double_of(int64_t i) { double x; memcpy(&x, &i, 8); return x; }
+    """
+    ctypedef double real
+    real real_sqrt(real x) nogil
+    long long bits_of(double x) nogil
+    double double_of(long long i) nogil
+
+
+cdef struct Profile:
+    real core_rate      # e^{-core_rate s}
+    real core_end       # s <= core_end: the core
+    real cutoff         # x_f
+    real cutoff_s       # s > cutoff_s: nothing
+    real tail0          # t^2 (tail0 + tail1 t + tail2 t^2 + tail3 t^3), t = x_f - sqrt(s)
+    real tail1
+    real tail2
+    real tail3
+
+
+cdef inline double exp_nonpositive(double x) noexcept nogil:
+    # e^x = 2^k e^r, |r| <= ln(2)/2, Taylor to r^13 (truncation 4e-18); branch-free, so that tables of it vectorise
+    cdef double shifted, k, r, p
+    cdef long long scale
+    x = x if x > -708.0 else -708.0
+    shifted = x * 1.4426950408889634 + 6755399441055744.0
+    k = shifted - 6755399441055744.0
+    r = x - k * 6.93147180369123816490e-01 - k * 1.90821492927058770002e-10
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    scale = (bits_of(shifted) << 52) + bits_of(1.0)
+    return p * double_of(scale)
+
+
+cdef inline real profile(real s, real core, Profile* c) noexcept nogil:
+    # phi
+    cdef real t = c.cutoff - real_sqrt(s)
+    cdef real tail = t * t * (c.tail0 + t * (c.tail1 + t * (c.tail2 + t * c.tail3)))
+    cdef real value = core if s <= c.core_end else tail
+    return value if s <= c.cutoff_s else <real>0
+
+
+cdef inline real profile_slope(real s, real core, Profile* c) noexcept nogil:
+    # phi_s = phi_u / (2u) in the tail, u = sqrt(s)
+    cdef real u = real_sqrt(s)
+    cdef real t = c.cutoff - u
+    cdef real phi_u = -t * (<real>2 * c.tail0
+                            + t * (<real>3 * c.tail1 + t * (<real>4 * c.tail2 + t * (<real>5 * c.tail3))))
+    cdef real tail = phi_u / (<real>2 * u)
+    cdef real value = -c.core_rate * core if s <= c.core_end else tail
+    return value if s <= c.cutoff_s else <real>0
+
+
+cdef inline real profile_curvature(real s, real core, Profile* c) noexcept nogil:
+    # phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
+    cdef real u = real_sqrt(s)
+    cdef real t = c.cutoff - u
+    cdef real phi_u = -t * (<real>2 * c.tail0
+                            + t * (<real>3 * c.tail1 + t * (<real>4 * c.tail2 + t * (<real>5 * c.tail3))))
+    cdef real phi_uu = <real>2 * c.tail0 + t * (<real>6 * c.tail1 + t * (<real>12 * c.tail2 + t * (<real>20 * c.tail3)))
+    cdef real tail = (phi_uu - phi_u / u) / (<real>4 * s)
+    cdef real value = c.core_rate * c.core_rate * core if s <= c.core_end else tail
+    return value if s <= c.cutoff_s else <real>0

@@ -1,0 +1,151 @@
+# The voxels that one atom reaches, walked in chunks of LANES along z. Mirror: cuda/support.cuh.
+#
+# e^{-rate s} separates, so three short tables per atom (one per axis) hold everything that depends on one axis only.
+# A row of voxels is covered by chunks of LANES; lanes outside the support carry s = inf, which every profile maps to 0.
+
+from libc.math cimport ceil, floor, sqrt, INFINITY
+from profile cimport Profile, exp_nonpositive, real
+
+cdef enum:
+    LANES = 16      # voxels of a chunk
+    CHUNKS = 128    # chunks of a block
+
+
+cdef struct Geometry:   # packed by gridgrad/grid.py
+    double resolution
+    double origin[3]
+    double radius_scale
+    double core_rate
+    double core_end
+    double cutoff
+    double cutoff_s
+    double tail[4]
+    double pad
+    long long points[3]
+    long long radius_by_type
+
+
+cdef struct Support:
+    Geometry grid
+    Profile profile
+    double reach            # support radius / atom radius
+    int lanes               # min(LANES, Z)
+    real* table             # one allocation holds the tables below
+    real* delta[3]          # delta along an axis; z is stored chunk by chunk
+    real* s[3]              # delta^2 / R^2
+    real* core[3]           # e^{-rate s}
+    real* s_min             # smallest s of a z chunk
+    long long* z_start      # first voxel of a z chunk
+    long long first[3]      # first voxel of the support
+    long long count[3]      # voxels of the support; along z: chunks
+    long long x, y, z       # where next_block goes on
+    long long n             # chunks in the block
+    long long offset[CHUNKS]    # first voxel of a chunk inside its channel
+    long long lane[CHUNKS]      # first lane of a chunk in the z tables
+    real delta_x[CHUNKS]
+    real delta_y[CHUNKS]
+    real s_xy[CHUNKS]
+    real core_xy[CHUNKS]
+
+
+cdef inline void fill_axis(double origin, double resolution, long long first, long long count, double r, double scale,
+                           double rate, real* delta, real* s, real* core) noexcept nogil:
+    # whole chunks are written: tables are padded
+    cdef long long n = (count + LANES - 1) // LANES, chunk
+    cdef int i
+    cdef double d, t
+    cdef double delta_lanes[LANES]
+    cdef double s_lanes[LANES]
+    cdef double core_lanes[LANES]
+    for chunk in range(n):
+        for i in range(LANES):
+            d = (origin + <double>(<int>(first + chunk * LANES) + i) * resolution) - r
+            t = d * d * scale
+            delta_lanes[i] = d
+            s_lanes[i] = t
+            core_lanes[i] = exp_nonpositive(-rate * t)
+        for i in range(LANES):
+            delta[chunk * LANES + i] = <real>delta_lanes[i]
+        for i in range(LANES):
+            s[chunk * LANES + i] = <real>s_lanes[i]
+        for i in range(LANES):
+            core[chunk * LANES + i] = <real>core_lanes[i]
+
+
+cdef inline bint place(Support* a, const real* r, double radius, long long x_begin, long long x_end) noexcept nogil:
+    # Clip the support of an atom at r to the grid and to planes [x_begin, x_end); fill its tables. False: nothing left.
+    cdef double centre, extent, lowest, highest, scale
+    cdef long long begin, end, chunk, start, valid, nearest
+    cdef int axis, i
+    extent = a.reach * radius / a.grid.resolution
+    for axis in range(3):
+        begin = x_begin if axis == 0 else 0
+        end = x_end if axis == 0 else a.grid.points[axis]
+        centre = (<double>r[axis] - a.grid.origin[axis]) / a.grid.resolution
+        lowest = ceil(centre - extent - 1e-4)       # the test of s decides; the slack is for the rounding of `extent`
+        highest = floor(centre + extent + 1e-4)
+        lowest = lowest if lowest > begin else <double>begin
+        highest = highest if highest < end - 1 else <double>(end - 1)
+        if not lowest <= highest:
+            return False
+        a.first[axis] = <long long>lowest
+        a.count[axis] = <long long>highest - a.first[axis] + 1
+    scale = 1.0 / (radius * radius)
+    for axis in range(2):
+        fill_axis(a.grid.origin[axis], a.grid.resolution, a.first[axis], a.count[axis], <double>r[axis], scale,
+                  a.grid.core_rate, a.delta[axis], a.s[axis], a.core[axis])
+    end = a.first[2] + a.count[2]
+    a.count[2] = (a.count[2] + LANES - 1) // LANES
+    for chunk in range(a.count[2]):
+        valid = a.first[2] + chunk * LANES
+        start = min(valid, max(a.grid.points[2] - LANES, 0))
+        a.z_start[chunk] = start
+        fill_axis(a.grid.origin[2], a.grid.resolution, start, LANES, <double>r[2], scale, a.grid.core_rate,
+                  a.delta[2] + chunk * LANES, a.s[2] + chunk * LANES, a.core[2] + chunk * LANES)
+        for i in range(LANES):
+            if start + i < valid or start + i >= end:
+                a.s[2][chunk * LANES + i] = <real>INFINITY
+                a.core[2][chunk * LANES + i] = 0    # far lanes would be subnormal, which is slow
+        a.s_min[chunk] = 0
+        if a.count[2] > 1:
+            nearest = <long long>min(max(centre, <double>valid), <double>(min(end, start + LANES) - 1))
+            a.s_min[chunk] = a.s[2][chunk * LANES + nearest - start]
+            if nearest + 1 < end and nearest + 1 - start < LANES:
+                a.s_min[chunk] = min(a.s_min[chunk], a.s[2][chunk * LANES + nearest + 1 - start])
+    a.x = 0
+    a.y = 0
+    a.z = 0
+    return True
+
+
+cdef inline bint next_block(Support* a) noexcept nogil:
+    # The next up to CHUNKS chunks of the support, x outermost, z innermost. False: none left.
+    cdef long long x = a.x, y = a.y, z = a.z, n = 0, row
+    cdef real s_xy, core_xy
+    while x < a.count[0] and n < CHUNKS:
+        s_xy = a.s[0][x] + a.s[1][y]
+        if s_xy <= a.profile.cutoff_s:
+            core_xy = a.core[0][x] * a.core[1][y]
+            row = ((a.first[0] + x) * a.grid.points[1] + a.first[1] + y) * a.grid.points[2]
+            while z < a.count[2] and n < CHUNKS:
+                if s_xy + a.s_min[z] <= a.profile.cutoff_s:
+                    a.offset[n] = row + a.z_start[z]
+                    a.lane[n] = z * LANES
+                    a.delta_x[n] = a.delta[0][x]
+                    a.delta_y[n] = a.delta[1][y]
+                    a.s_xy[n] = s_xy
+                    a.core_xy[n] = core_xy
+                    n += 1
+                z += 1
+            if z < a.count[2]:
+                break
+        z = 0
+        y += 1
+        if y == a.count[1]:
+            y = 0
+            x += 1
+    a.x = x
+    a.y = y
+    a.z = z
+    a.n = n
+    return n > 0

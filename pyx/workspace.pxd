@@ -1,0 +1,108 @@
+# Scratch memory of one thread, and how the work of a call is cut into items.
+
+from libc.math cimport sqrt
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from profile cimport real
+from support cimport CHUNKS, Geometry, LANES, Support
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+    /* A fresh output is paid for page by page at its first touch: ask for 2 MiB pages where the kernel offers them. */
+    static inline void advise_huge_pages(void* p, size_t n) {
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        uintptr_t page = (uintptr_t)2 << 20;
+        uintptr_t begin = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + n) / page * page;
+        if (begin < end) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
+    #else
+        (void)p; (void)n;
+    #endif
+    }
+    """
+    void advise_huge_pages(void* p, size_t n) nogil
+
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void** target, size_t alignment, size_t size)
+
+cdef enum:
+    LINE = 64                       # bytes of a cache line
+    BLOCK = (CHUNKS + 1) * LANES    # lanes of a block, and one chunk so that arrays are not 4096 bytes apart
+
+
+cdef struct Workspace:      # aligned to LINE
+    real phi[BLOCK]
+    real phi_s[BLOCK]
+    real phi_v[BLOCK]
+    real grad_w[BLOCK]      # sum_k w_k G_k
+    real grad_v[BLOCK]      # sum_k v_k G_k
+    Support support
+
+
+cdef inline void close_workspaces(Workspace** spaces, int n) noexcept nogil:
+    cdef int i
+    if spaces != NULL:
+        for i in range(n):
+            if spaces[i] != NULL:
+                free(spaces[i].support.table)
+                free(spaces[i])
+        free(spaces)
+
+
+cdef inline Workspace* open_workspace(const Geometry* grid) noexcept nogil:
+    cdef long long padded[3]
+    cdef long long total = 0
+    cdef int axis
+    cdef real* next_table
+    cdef Workspace* space = NULL
+    cdef Support* a
+    if posix_memalign(<void**>&space, LINE, sizeof(Workspace)) != 0:
+        return NULL
+    a = &space.support
+    a.grid = grid[0]
+    a.profile.core_rate = <real>grid.core_rate
+    a.profile.core_end = <real>grid.core_end
+    a.profile.cutoff = <real>grid.cutoff
+    a.profile.cutoff_s = <real>grid.cutoff_s
+    a.profile.tail0 = <real>grid.tail[0]
+    a.profile.tail1 = <real>grid.tail[1]
+    a.profile.tail2 = <real>grid.tail[2]
+    a.profile.tail3 = <real>grid.tail[3]
+    a.reach = sqrt(grid.cutoff_s)
+    a.lanes = <int>min(<long long>LANES, grid.points[2])
+    for axis in range(3):
+        padded[axis] = (grid.points[axis] + LANES - 1) // LANES * LANES
+        total += 3 * padded[axis]
+    # the tables, then one z_start and one s_min per chunk along z
+    if posix_memalign(<void**>&a.table, LINE,
+                      total * sizeof(real) + padded[2] // LANES * (sizeof(long long) + sizeof(real))) != 0:
+        free(space)
+        return NULL
+    a.z_start = <long long*>(a.table + total)
+    a.s_min = <real*>(a.z_start + padded[2] // LANES)
+    next_table = a.table
+    for axis in range(3):
+        a.delta[axis] = next_table
+        a.s[axis] = next_table + padded[axis]
+        a.core[axis] = next_table + 2 * padded[axis]
+        next_table += 3 * padded[axis]
+    return space
+
+
+cdef inline Workspace** open_workspaces(const Geometry* grid, int n) noexcept nogil:
+    # one per thread; NULL when memory is short
+    cdef int i
+    cdef Workspace** spaces = <Workspace**>malloc(n * sizeof(Workspace*))
+    if spaces == NULL:
+        return NULL
+    for i in range(n):
+        spaces[i] = NULL
+    for i in range(n):
+        spaces[i] = open_workspace(grid)
+        if spaces[i] == NULL:
+            close_workspaces(spaces, n)
+            return NULL
+    return spaces
