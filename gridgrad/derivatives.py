@@ -1,0 +1,351 @@
+"""Derivatives: density -> density_backward -> density_backward_backward, each the backward of the one before.
+
+Every order is a set of rules from which two `torch.autograd.Function` are made: one for eager mode, and one that
+torch.func and forward-mode differentiation understand. The second costs some 25 us more a call, and Dynamo refuses it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import _C, Tensor
+from torch.autograd import Function, forward_ad
+
+from gridgrad import ops
+from gridgrad.batching import Stacked
+
+_ops = torch.ops.gridgrad
+_are_transforms_active = _C._are_functorch_transforms_active
+_is_compiling = torch.compiler.is_compiling
+_is_grad_enabled = torch.is_grad_enabled
+
+INPUTS = ("coords", "types", "radii", "offsets", "grad_density")
+THIRD_ORDER = (
+    "gridgrad: a third derivative of the density, with respect to {}, is not available. Second-order "
+    "gradients can be differentiated with respect to the vectors they were contracted with (hvp, vhp), no more"
+)
+FORWARD_TWICE = (
+    "gridgrad: forward-mode differentiation of forward-mode differentiation (jvp of jvp, jacfwd of jacfwd) of the "
+    "density is not available. Use jacfwd(jacrev(f)), jacrev(jacfwd(f)), hessian(f), or jvp of grad"
+)
+
+
+def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
+    """Run an operator, without dispatch where dispatch would change nothing."""
+    if ops.is_plain(*tensors):
+        return getattr(ops, operator)(*tensors, *settings)
+    with _C._AutoDispatchBelowAutograd():
+        return getattr(_ops, operator)(*tensors, *settings)
+
+
+def _families(rules: type) -> tuple[str, type[Function], type[Function]]:
+    """Make the Function for eager mode and the one for transforms, and give the operator its derivative."""
+    operator, n_tensors = rules.operator, rules.n_tensors
+
+    def compute(*inputs):
+        return _compute(operator, inputs[:n_tensors], inputs[n_tensors:])
+
+    def forward(ctx, *inputs):
+        output = compute(*inputs)
+        rules.setup_context(ctx, inputs, output)
+        return output
+
+    def setup_context(ctx, inputs, output):
+        rules.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:n_tensors])
+
+    name, doc = rules.__name__.removesuffix("Rules"), {"__doc__": rules.__doc__, "__module__": __name__}
+    eager = type(name, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(rules.backward), **doc})
+    members = {"forward": compute, "setup_context": setup_context}
+    members |= {key: getattr(rules, key) for key in ("backward", "jvp", "vmap")}
+    transformed = type(name, (Function,), {key: staticmethod(member) for key, member in members.items()} | doc)
+    families = operator, eager, transformed
+    for key in ("Autograd", "FuncTorchDynamicLayerFrontMode"):
+        ops.library.impl(operator, lambda *inputs: _apply(families, inputs[:n_tensors], inputs[n_tensors:]), key)
+    return families
+
+
+def _differentiates(tensors: tuple[Tensor | None, ...]) -> bool:
+    if _is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
+
+
+def _any(*tensors: Tensor | None) -> bool:
+    return any(tensor is not None for tensor in tensors)
+
+
+def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left + right
+
+
+class Refuse(Function):
+    """The identity, whose derivative is the error."""
+
+    @staticmethod
+    def forward(tensor, name):
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.name = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError(THIRD_ORDER.format(ctx.name))
+
+    @staticmethod
+    def jvp(ctx, tangent, _):
+        raise RuntimeError(THIRD_ORDER.format(ctx.name))
+
+    @staticmethod
+    def vmap(info, in_dims, tensor, name):
+        return _refuse_third(tensor, name), in_dims[0]
+
+
+class DensityRules:
+    """Order 0."""
+
+    operator, n_tensors = "density", 4
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.spec, ctx.n_types = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, grad_density):
+        gradients = density_backward(*ctx.saved_tensors, grad_density, ctx.spec, ctx.n_types, ctx.needs_input_grad[:3])
+        return *gradients, None, None, None
+
+    @staticmethod
+    def jvp(ctx, t_coords, t_types, t_radii, *_):
+        return density_tangent(*ctx.saved_tensors, t_coords, t_types, t_radii, ctx.spec, ctx.n_types)
+
+    @staticmethod
+    def vmap(info, in_dims, coords, types, radii, offsets, spec, n_types):
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, False)
+        return stacked.unstack_grid(density(*stacked.atoms, spec, n_types)), 0
+
+
+class DensityBackwardRules:
+    """Order 1; linear in grad_density."""
+
+    operator, n_tensors = "density_backward", 5
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.spec, ctx.n_types, ctx.needs = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
+
+    @staticmethod
+    def backward(ctx, v_coords, v_types, v_radii):
+        *atoms, grad_density = ctx.saved_tensors
+        tangents = v_coords, v_types, v_radii
+        if not _any(*tangents):
+            return (None,) * 8
+        need_coords, need_types, need_radii, _, need_grad_density = ctx.needs_input_grad[:5]
+        needs = need_coords, need_types and atoms[1].is_floating_point(), need_radii
+        tangent, gradients = None, (None,) * 3
+        if need_grad_density:
+            tangent = density_tangent(*atoms, *tangents, ctx.spec, ctx.n_types)
+        if any(needs):
+            gradients = density_backward_backward(*atoms, grad_density, *tangents, ctx.spec, ctx.n_types, needs)
+        return *gradients, None, tangent, None, None, None
+
+    @staticmethod
+    def jvp(ctx, t_coords, t_types, t_radii, _, t_grad_density, *__):
+        *atoms, grad_density = ctx.saved_tensors
+        call = ctx.spec, ctx.n_types, ctx.needs
+        linear = moved = (None,) * 3
+        if t_grad_density is not None:
+            linear = density_backward(*atoms, t_grad_density, *call)
+        if _any(t_coords, t_types, t_radii):
+            moved = density_backward_backward(*atoms, grad_density, t_coords, t_types, t_radii, *call)
+        return tuple(map(_sum, linear, moved))
+
+    @staticmethod
+    def vmap(info, in_dims, coords, types, radii, offsets, grad_density, spec, n_types, needs):
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, needs[2])
+        grad_density = stacked.grid(grad_density, in_dims[4])
+        return stacked.unstack_gradients(density_backward(*stacked.atoms, grad_density, spec, n_types, needs))
+
+
+class DensityTangentRules:
+    """Order 2, the grid: linear in the tangents; in the atoms it is of order 1 again."""
+
+    operator, n_tensors = "density_tangent", 7
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.spec, ctx.n_types = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, grad):
+        *atoms, v_coords, v_types, v_radii = ctx.saved_tensors
+        needs, needs_v = ctx.needs_input_grad[:3], ctx.needs_input_grad[4:7]
+        gradients = v_gradients = (None,) * 3
+        if any(needs):
+            gradients = density_backward_backward(
+                *atoms, grad, v_coords, v_types, v_radii, ctx.spec, ctx.n_types, needs
+            )
+        if any(needs_v):
+            v_gradients = density_backward(*atoms, grad, ctx.spec, ctx.n_types, needs_v)
+        return *gradients, None, *v_gradients, None, None
+
+    @staticmethod
+    def jvp(ctx, t_coords, t_types, t_radii, _, t_v_coords, t_v_types, t_v_radii, *__):
+        if _any(t_coords, t_types, t_radii):
+            raise RuntimeError(FORWARD_TWICE)
+        atoms = ctx.saved_tensors[:4]
+        return density_tangent(*atoms, t_v_coords, t_v_types, t_v_radii, ctx.spec, ctx.n_types)
+
+    @staticmethod
+    def vmap(info, in_dims, coords, types, radii, offsets, v_coords, v_types, v_radii, spec, n_types):
+        own_radii = v_radii is not None and in_dims[6] is not None
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
+        tangents = _stack_tangents(stacked, in_dims[4:7], v_coords, v_types, v_radii)
+        return stacked.unstack_grid(density_tangent(*stacked.atoms, *tangents, spec, n_types)), 0
+
+
+class DensityBackwardBackwardRules:
+    """Order 2, the atoms: linear in grad_density and, through a symmetric form, in the tangents."""
+
+    operator, n_tensors = "density_backward_backward", 8
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.spec, ctx.n_types, ctx.needs = inputs
+        ctx.save_for_backward(*tensors[:5])
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
+
+    @staticmethod
+    def backward(ctx, u_coords, u_types, u_radii):
+        needs_v = ctx.needs_input_grad[5:8]
+        gradients = (None,) * 3
+        if any(needs_v) and _any(u_coords, u_types, u_radii):
+            gradients = density_backward_backward(
+                *ctx.saved_tensors, u_coords, u_types, u_radii, ctx.spec, ctx.n_types, needs_v
+            )
+        return *(None,) * 5, *gradients, None, None, None
+
+    @staticmethod
+    def jvp(ctx, t_coords, t_types, t_radii, _, t_grad_density, t_v_coords, t_v_types, t_v_radii, *__):
+        if _any(t_coords, t_types, t_radii):
+            raise RuntimeError(THIRD_ORDER.format("coords, types or radii"))
+        *atoms, grad_density, v_coords, v_types, v_radii = ctx.saved_tensors
+        call = ctx.spec, ctx.n_types, ctx.needs
+        by_grid = by_tangents = (None,) * 3
+        if t_grad_density is not None:
+            by_grid = density_backward_backward(*atoms, t_grad_density, v_coords, v_types, v_radii, *call)
+        if _any(t_v_coords, t_v_types, t_v_radii):
+            by_tangents = density_backward_backward(*atoms, grad_density, t_v_coords, t_v_types, t_v_radii, *call)
+        return tuple(map(_sum, by_grid, by_tangents))
+
+    @staticmethod
+    def vmap(
+        info, in_dims, coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, spec, n_types, needs
+    ):
+        own_radii = needs[2] or (v_radii is not None and in_dims[7] is not None)
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
+        grad_density = stacked.grid(grad_density, in_dims[4])
+        tangents = _stack_tangents(stacked, in_dims[5:8], v_coords, v_types, v_radii)
+        return stacked.unstack_gradients(
+            density_backward_backward(*stacked.atoms, grad_density, *tangents, spec, n_types, needs)
+        )
+
+
+def _stack_tangents(stacked, dims, v_coords, v_types, v_radii):
+    return (
+        stacked.per_atom(v_coords, dims[0]),
+        stacked.per_atom(v_types, dims[1]),
+        stacked.like_radii(v_radii, dims[2]),
+    )
+
+
+Density = _families(DensityRules)
+DensityBackward = _families(DensityBackwardRules)
+DensityTangent = _families(DensityTangentRules)
+DensityBackwardBackward = _families(DensityBackwardBackwardRules)
+
+
+def _density_relevance(*inputs):
+    if _differentiates(inputs[:6]):
+        raise RuntimeError("gridgrad: density_relevance has no derivative; detach its arguments")
+    return _compute("density_relevance", inputs[:6], inputs[6:])
+
+
+def _batch_offsets_vmap(info, in_dims, batch, batch_size):
+    return _ops.batch_offsets(batch.movedim(in_dims[0], 0), batch_size), 0
+
+
+ops.library.impl("density_relevance", _density_relevance, "Autograd")
+torch.library.register_vmap("gridgrad::batch_offsets", _batch_offsets_vmap, lib=ops.library)
+
+
+def _is_transforming() -> bool:
+    return _are_transforms_active() or forward_ad._current_level >= 0
+
+
+def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:
+    if tensor is not None and tensor.is_floating_point() and (_is_transforming() or _differentiates((tensor,))):
+        return Refuse.apply(tensor, name)
+    return tensor
+
+
+def _apply(families, tensors, settings):
+    operator, eager, transformed = families
+    if families is DensityBackwardBackward:
+        tensors = (*map(_refuse_third, tensors[:5], INPUTS), *tensors[5:])
+    if _is_transforming():
+        return transformed.apply(*tensors, *settings)
+    if _differentiates(tensors):
+        return eager.apply(*tensors, *settings)
+    return _compute(operator, tensors, settings)
+
+
+def _only(gradients, needs) -> tuple[Tensor | None, ...]:
+    return tuple(g if need else None for g, need in zip(gradients, needs, strict=True))
+
+
+def density(coords, types, radii, offsets, spec, n_types):
+    """Order 0, differentiable."""
+    if _is_compiling():
+        return _ops.density(coords, types, radii, offsets, spec, n_types)
+    return _apply(Density, (coords, types, radii, offsets), (spec, n_types))
+
+
+def density_backward(coords, types, radii, offsets, grad_density, spec, n_types, needs):
+    """Order 1, differentiable; None where `needs` is False."""
+    tensors, settings = (coords, types, radii, offsets, grad_density), (spec, n_types, needs)
+    if _is_compiling():
+        return _only(_ops.density_backward(*tensors, *settings), needs)
+    return _only(_apply(DensityBackward, tensors, settings), needs)
+
+
+def density_tangent(coords, types, radii, offsets, v_coords, v_types, v_radii, spec, n_types):
+    """Order 2, the grid: the derivative of the density along v, differentiable."""
+    v_types = v_types if types.is_floating_point() else None
+    tensors, settings = (coords, types, radii, offsets, v_coords, v_types, v_radii), (spec, n_types)
+    if _is_compiling():
+        return _ops.density_tangent(*tensors, *settings)
+    return _apply(DensityTangent, tensors, settings)
+
+
+def density_backward_backward(
+    coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, spec, n_types, needs
+):
+    """Order 2, the atoms; differentiable with respect to v, an error with respect to the rest."""
+    v_types = v_types if types.is_floating_point() else None
+    tensors = (coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii)
+    settings = (spec, n_types, needs)
+    if _is_compiling():
+        return _only(_ops.density_backward_backward(*tensors, *settings), needs)
+    return _only(_apply(DensityBackwardBackward, tensors, settings), needs)

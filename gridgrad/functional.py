@@ -1,0 +1,97 @@
+"""The density of atoms on a grid as a function of torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gridgrad import validate
+from gridgrad.derivatives import density
+from gridgrad.grid import Grid
+
+_is_autocasting = torch._C._is_any_autocast_enabled
+
+
+def _widened(value: object) -> object:
+    """Return float16 and bfloat16 tensors as float32, anything else as it is."""
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return value.float()
+    return value
+
+
+def coords2grid(
+    gm: Grid,
+    center: object,
+    coords: Tensor,
+    types: Tensor,
+    radii: Tensor,
+    n_types: int | None = None,
+    batch: Tensor | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    r"""Density grid of atoms, differentiable twice in coords, types, radii and center.
+
+    :math:`\rho_k(x_p) = \sum_i w_{ik}\, \varphi(s_{ip})` with
+    :math:`s_{ip} = |x_p - r_i|^2 / (R_i \cdot \mathrm{radius\_scale})^2`.
+
+    Parameters
+    ----------
+    gm : GridMaker
+        The grid.
+    center : Tensor or sequence of float
+        (3,) centre of the grid in angstrom, or (B, 3), one per example.
+    coords : Tensor
+        (N, 3) positions in angstrom, or (B, N, 3), padded; float32 or float64.
+    types : Tensor
+        Integers (N,) or (B, N): the channel of each atom, negative: the atom is ignored. Or, of the dtype of `coords`,
+        (N, T) or (B, N, T): the weight of each atom in each channel.
+    radii : Tensor
+        (N,) or (B, N) radii in angstrom; (T,) if ``gm.radius_type_indexed``.
+    n_types : int, optional
+        Channels T; required for integer `types`.
+    batch : Tensor, optional
+        (N,) integers, sorted: the example of each atom of a ragged batch.
+    batch_size : int, optional
+        Examples of a ragged batch; by default ``batch[-1] + 1``.
+
+    Returns
+    -------
+    Tensor
+        (T, X, Y, Z), or (B, T, X, Y, Z) for batches. Under `torch.autocast` it is computed in float32 from whatever
+        float16, bfloat16 and float32 tensors come in and handed on in the dtype of the context; float64 stays float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was seen and what is expected.
+    MemoryError
+        If the grid does not fit.
+    """
+    autocast = _is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
+    if autocast:
+        center, coords, types, radii = map(_widened, (center, coords, types, radii))
+    atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
+    grid = density(atoms.coords, atoms.types, atoms.radii, atoms.offsets, gm.spec, atoms.n_types)
+    if autocast and grid.dtype is torch.float32:
+        return grid.to(torch.get_autocast_dtype(grid.device.type))
+    return grid
+
+
+class Coords2GridFunction:
+    """`coords2grid` under the name and in the calling convention of libmolgrid."""
+
+    @staticmethod
+    def apply(gm, center, coords, types, radii):
+        """Return ``coords2grid(gm, center, coords, types, radii)``.
+
+        Parameters
+        ----------
+        gm, center, coords, types, radii
+            As for `coords2grid`; types are vectors.
+
+        Returns
+        -------
+        Tensor
+            (T, X, Y, Z), or (B, T, X, Y, Z) for batches.
+        """
+        return coords2grid(gm, center, coords, types, radii)

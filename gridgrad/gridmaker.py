@@ -1,0 +1,185 @@
+"""GridMaker: the plain orders of the density on a grid, without autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gridgrad import ops, validate
+from gridgrad.grid import Grid
+
+
+def _to_torch(name: str, value: object) -> Tensor | None:
+    if value is None or isinstance(value, Tensor):
+        return value if value is None else value.detach()
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor or a numpy.ndarray")
+    if not value.flags.writeable or any(stride < 0 for stride in value.strides) or not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    return torch.from_numpy(value)
+
+
+def _as(like: object, value: Tensor | None) -> Tensor | np.ndarray | None:
+    return value if value is None or isinstance(like, Tensor) else value.numpy()
+
+
+@dataclass(frozen=True)
+class GridMaker(Grid):  # noqa: D101
+    __doc__ = Grid.__doc__
+
+    def _atoms(self, center, coords, types, radii, n_types, batch, batch_size=None) -> validate.Atoms:
+        arrays = {"coords": coords, "types": types, "radii": radii, "batch": batch}
+        arrays = {name: _to_torch(name, value) for name, value in arrays.items()}
+        if isinstance(center, (Tensor, np.ndarray)):
+            center = _to_torch("center", center)
+        return validate.atoms(self, center, **arrays, n_types=n_types, batch_size=batch_size)
+
+    def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
+        shape = ops.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
+        return validate.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
+
+    def forward(
+        self, center, coords, types, radii, n_types=None, out=None, batch=None, batch_size=None
+    ) -> Tensor | np.ndarray:
+        r"""Compute the density :math:`\rho_k(x_p) = \sum_i w_{ik}\, \varphi(s_{ip})`.
+
+        Parameters
+        ----------
+        center, coords, types, radii, n_types, batch, batch_size
+            As for `gridgrad.coords2grid`; NumPy arrays as well.
+        out : Tensor or ndarray, optional
+            Contiguous grid of the right shape, dtype and device to write into.
+
+        Returns
+        -------
+        Tensor or ndarray
+            (T, X, Y, Z), or (B, T, X, Y, Z) for batches; of the kind of `coords`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument, what was seen and what is expected.
+        MemoryError
+            If the grid does not fit.
+        """
+        atoms = self._atoms(center, coords, types, radii, n_types, batch, batch_size)
+        arguments = (atoms.coords, atoms.types, atoms.radii, atoms.offsets, self.spec, atoms.n_types)
+        if out is None:
+            return _as(coords, ops.density(*arguments))
+        grid = self._grid_like("out", out, atoms)
+        if not grid.is_contiguous() or (isinstance(out, np.ndarray) and grid.data_ptr() != out.ctypes.data):
+            raise ValueError("out: not a contiguous, writeable array; expected one")
+        ops.density(*arguments, out=grid)
+        return out
+
+    def backward(
+        self, center, coords, types, radii, grad_density, batch=None
+    ) -> tuple[Tensor | np.ndarray | None, ...]:
+        r"""Compute the first-order gradients :math:`\sum_p G\, \partial\rho(x_p)/\partial(r, w, R)`.
+
+        Parameters
+        ----------
+        center, coords, types, radii, batch
+            As for `forward`.
+        grad_density : Tensor or ndarray
+            (T, X, Y, Z) or (B, T, X, Y, Z): G, the derivative of the loss with respect to the density.
+
+        Returns
+        -------
+        grad_coords : Tensor or ndarray
+            Shaped like `coords`.
+        grad_types : Tensor, ndarray or None
+            Shaped like `types`; None for type indices.
+        grad_radii : Tensor or ndarray
+            Shaped like `radii`.
+        """
+        atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
+        vectors = atoms.types.is_floating_point()
+        gradients = ops.density_backward(
+            atoms.coords, atoms.types, atoms.radii, atoms.offsets, grad_density, self.spec, atoms.n_types,
+            (True, vectors, True),
+        )  # fmt: skip
+        return self._gradients(coords, gradients, vectors)
+
+    def backward_gradients(
+        self, center, coords, types, radii, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, batch=None
+    ) -> tuple[Tensor | np.ndarray | None, ...]:
+        """Compute the second order: the gradients of <grad_grad, backward(grad_density)>.
+
+        Parameters
+        ----------
+        center, coords, types, radii, grad_density, batch
+            As for `backward`.
+        grad_grad_coords, grad_grad_types, grad_grad_radii : Tensor, ndarray or None
+            Derivatives of the loss with respect to what `backward` returns; None is zero.
+
+        Returns
+        -------
+        grad_grad_density : Tensor or ndarray
+            Shaped like `grad_density`; also the derivative of the density along (grad_grad_coords, ...).
+        grad_coords, grad_types, grad_radii : Tensor, ndarray or None
+            As for `backward`.
+        """
+        atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
+        vectors = atoms.types.is_floating_point()
+        if not vectors and grad_grad_types is not None:
+            raise ValueError("grad_grad_types: given with type indices; expected None")
+        tangents = []
+        for name, value, like in (
+            ("grad_grad_coords", grad_grad_coords, atoms.coords),
+            ("grad_grad_types", grad_grad_types, atoms.types),
+            ("grad_grad_radii", grad_grad_radii, atoms.radii),
+        ):
+            value = _to_torch(name, value)
+            tangents.append(None if value is None else validate.shaped_like(name, value, like.shape, atoms.coords))
+        call = atoms.coords, atoms.types, atoms.radii, atoms.offsets
+        grid = ops.density_tangent(*call, *tangents, self.spec, atoms.n_types)
+        gradients = ops.density_backward_backward(
+            *call, grad_density, *tangents, self.spec, atoms.n_types, (True, vectors, True)
+        )
+        return _as(coords, grid), *self._gradients(coords, gradients, vectors)
+
+    def backward_relevance(self, center, coords, types, radii, density, relevance, batch=None) -> Tensor | np.ndarray:
+        r"""Share the relevance of voxels among atoms, as in layer-wise relevance propagation.
+
+        Atom i receives :math:`\sum_{p,k} \mathrm{relevance}_k(x_p)\, w_{ik}\varphi(s_{ip}) / \rho_k(x_p)`, where the
+        density is not zero (Bach et al., PLoS ONE 2015, 10, e0130140).
+
+        Parameters
+        ----------
+        center, coords, types, radii, batch
+            As for `forward`.
+        density, relevance : Tensor or ndarray
+            (T, X, Y, Z) or (B, T, X, Y, Z): what `forward` returned, and the relevance of each of its voxels.
+
+        Returns
+        -------
+        Tensor or ndarray
+            (N,) or (B, N).
+        """
+        atoms, density = self._with_grid(center, coords, types, radii, batch, density=density)
+        relevance = self._grid_like("relevance", relevance, atoms)
+        return _as(
+            coords,
+            ops.density_relevance(
+                atoms.coords, atoms.types, atoms.radii, atoms.offsets, density, relevance, self.spec, atoms.n_types
+            ),
+        )
+
+    def _with_grid(self, center, coords, types, radii, batch, **grid) -> tuple[validate.Atoms, Tensor]:
+        ((name, value),) = grid.items()
+        value = _to_torch(name, value)
+        if not isinstance(value, Tensor) or value.dim() not in (4, 5):
+            shape = None if value is None else tuple(value.shape)
+            raise ValueError(f"{name}: shape {shape}; expected (T, X, Y, Z) or (B, T, X, Y, Z)")
+        batch_size = value.shape[0] if batch is not None else None
+        atoms = self._atoms(center, coords, types, radii, value.shape[-4], batch, batch_size)
+        return atoms, self._grid_like(name, value, atoms)
+
+    @staticmethod
+    def _gradients(coords, gradients, vectors) -> tuple[Tensor | np.ndarray | None, ...]:
+        grad_coords, grad_types, grad_radii = gradients
+        return _as(coords, grad_coords), _as(coords, grad_types) if vectors else None, _as(coords, grad_radii)

@@ -1,0 +1,80 @@
+"""torch.nn modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gridgrad.functional import coords2grid
+from gridgrad.gridmaker import GridMaker
+
+
+class Coords2Grid(torch.nn.Module):
+    """Layer that turns atoms into their density grid.
+
+    Parameters
+    ----------
+    gm : GridMaker
+        The grid.
+    center : sequence of float or Tensor, default (0, 0, 0)
+        (3,) centre of the grid in angstrom. It moves with the module to another device, but stays float64 whatever
+        dtype the module is converted to, and is no part of the state, which is empty. A `torch.nn.Parameter` becomes a
+        parameter of the module: a centre to be learnt.
+    n_types : int, optional
+        Channels; required for integer types.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was seen and what is expected.
+    """
+
+    def __init__(self, gm: GridMaker, center=(0.0, 0.0, 0.0), n_types: int | None = None):
+        super().__init__()
+        if not isinstance(gm, GridMaker):
+            raise TypeError(f"gm: {type(gm).__name__}; expected a GridMaker")
+        if not isinstance(center, torch.nn.Parameter):
+            try:
+                center = torch.as_tensor(center, dtype=torch.float64).clone()
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(f"center: {center!r}; expected (x, y, z)") from None
+        if center.shape != (3,):
+            raise ValueError(f"center: shape {tuple(center.shape)}; expected (3,)")
+        self.gm = gm
+        self.n_types = n_types
+        if isinstance(center, torch.nn.Parameter):
+            self.center = center
+        else:
+            self.register_buffer("center", center, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        """Move the centre, but keep its precision."""
+        before = self._buffers.get("center")
+        super()._apply(fn, recurse)
+        if before is not None and not before.is_meta:
+            self.center = before.to(self.center.device)
+        return self
+
+    def forward(
+        self, coords: Tensor, types: Tensor, radii: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+    ) -> Tensor:
+        """Return ``coords2grid(gm, center, coords, types, radii, n_types, batch, batch_size)``.
+
+        Parameters
+        ----------
+        coords, types, radii, batch, batch_size
+            As for `gridgrad.coords2grid`.
+
+        Returns
+        -------
+        Tensor
+            (T, X, Y, Z), or (B, T, X, Y, Z) for batches.
+        """
+        center = self.center
+        if isinstance(coords, Tensor):
+            center = center.to(coords.device, torch.float64 if coords.dtype is torch.float64 else torch.float32)
+        return coords2grid(self.gm, center, coords, types, radii, self.n_types, batch, batch_size)
+
+    def extra_repr(self) -> str:
+        """Return the arguments, for ``repr``."""
+        return f"{self.gm}, center={self.center.tolist()}, n_types={self.n_types}"

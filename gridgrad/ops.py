@@ -1,0 +1,335 @@
+"""The leaf kernels as torch operators, with one implementation per device; none of them records derivatives.
+
+Every operator takes the flat or padded atoms of a call: ``coords`` (N, 3) or (B, N, 3), relative to the centre of the
+grid; ``types`` int64 (N,) / (B, N) or float (N, T) / (B, N, T); ``radii`` (N,) / (B, N), or (T,) / (B, T) by type;
+``offsets`` (B + 1,) int64 for ragged batches, else None; ``grid_maker`` the ``spec`` of a grid. Grids are
+(T, X, Y, Z), with B in front for batches. `needs` says which outputs to compute; the others are empty, (0,).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._C import _get_tracing_state, _has_storage, _len_torch_dispatch_stack
+from torch.autograd import profiler
+
+from gridgrad import cpu
+from gridgrad.grid import Grid
+
+_ATOMS = "Tensor coords, Tensor types, Tensor radii, Tensor? offsets"
+_TANGENTS = "Tensor? grad_grad_coords, Tensor? grad_grad_types, Tensor? grad_grad_radii"
+_GRID = "str grid_maker, int n_types"
+
+library = torch.library.Library("gridgrad", "DEF")
+library.define(f"density({_ATOMS}, {_GRID}) -> Tensor")
+library.define(f"density_tangent({_ATOMS}, {_TANGENTS}, {_GRID}) -> Tensor")
+library.define(f"density_backward({_ATOMS}, Tensor grad_density, {_GRID}, bool[] needs) -> (Tensor, Tensor, Tensor)")
+library.define(
+    f"density_backward_backward({_ATOMS}, Tensor grad_density, {_TANGENTS}, {_GRID}, bool[] needs)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+library.define(f"density_relevance({_ATOMS}, Tensor density, Tensor relevance, {_GRID}) -> Tensor")
+library.define("batch_offsets(Tensor batch, SymInt batch_size) -> Tensor")
+
+PHYSICAL_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def grid_shape(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> tuple[int, ...]:
+    """Return the shape of the density of a call.
+
+    Parameters
+    ----------
+    coords : Tensor
+        (N, 3) or (B, N, 3).
+    offsets : Tensor or None
+        (B + 1,) for ragged batches.
+    gm : Grid
+        The grid.
+    n_types : int
+        Channels T.
+
+    Returns
+    -------
+    tuple of int
+        (T, X, Y, Z), with B in front for batches.
+    """
+    if offsets is not None:
+        return offsets.shape[0] - 1, n_types, *gm._points
+    return (n_types, *gm._points) if coords.dim() == 2 else (coords.shape[0], n_types, *gm._points)
+
+
+def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> Tensor:
+    """Allocate the density of a call, uninitialised.
+
+    Parameters
+    ----------
+    coords, offsets, gm, n_types
+        As for `grid_shape`.
+
+    Returns
+    -------
+    Tensor
+        Of the dtype and device of `coords`.
+
+    Raises
+    ------
+    MemoryError
+        If the grid is larger than the memory of the machine or of the GPU.
+    """
+    shape = grid_shape(coords, offsets, gm, n_types)
+    n_bytes = math.prod(shape) * coords.itemsize
+    if n_bytes > PHYSICAL_MEMORY and coords.is_cpu:
+        raise MemoryError(
+            f"a grid of shape {shape} wants {n_bytes / 2**30:.1f} GiB; "
+            f"this machine has {PHYSICAL_MEMORY / 2**30:.1f} GiB"
+        )
+    try:
+        return coords.new_empty(shape)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(f"a grid of shape {shape} wants {n_bytes / 2**30:.1f} GiB: {error}") from error
+
+
+_grid = Grid.from_spec
+_threads = torch.get_num_threads
+_TENSORS = (Tensor, torch.nn.Parameter)
+
+
+def _compute_serially() -> None:
+    global _threads
+    _threads = _one
+
+
+def _one() -> int:
+    return 1
+
+
+# OpenMP's threads do not survive a fork, and a team that waits for them waits forever
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_serially)
+
+
+def is_plain(coords: Tensor, *others: Tensor | None) -> bool:
+    """Tell whether the implementations here may be called as they are, past torch's dispatcher.
+
+    Parameters
+    ----------
+    coords : Tensor
+        Decides on the device.
+    *others : Tensor or None
+        The other tensors of the call.
+
+    Returns
+    -------
+    bool
+        False for subclasses and wrappers of tensors, devices without kernels, dispatch modes, tracing and profiling.
+    """
+    if type(coords) not in _TENSORS or not (coords.is_cpu or coords.is_cuda) or not _has_storage(coords):
+        return False
+    for tensor in others:
+        if tensor is not None and (type(tensor) not in _TENSORS or not _has_storage(tensor)):
+            return False
+    return not (_len_torch_dispatch_stack() or profiler._is_profiler_enabled or _get_tracing_state())
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _dense(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor whose memory holds its elements in order: no strides, no pending sign, no implicit zeros."""
+    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg() and not tensor._is_zerotensor()):
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+class Call:
+    """The atoms of one call as the kernels want them: contiguous, as addresses.
+
+    Parameters
+    ----------
+    coords, types, radii, offsets, grid_maker, n_types
+        The arguments that all operators share.
+    """
+
+    __slots__ = ("addresses", "gm", "index", "kernels", "n_examples", "scalars", "tensors", "threads")
+
+    def __init__(self, coords, types, radii, offsets, grid_maker, n_types):
+        if not (
+            coords.is_contiguous()
+            and types.is_contiguous()
+            and radii.is_contiguous()
+            and not (coords.is_neg() or types.is_neg() or radii.is_neg())
+            and coords.data_ptr()
+            and radii.data_ptr()
+        ):
+            coords, types, radii = _dense(coords), _dense(types), _dense(radii)
+        self.tensors = coords, types, radii, offsets
+        self.gm = gm = _grid(grid_maker)
+        self.index = types.dtype is torch.int64
+        shape, dtype, address = coords.shape, coords.dtype, types.data_ptr()
+        n_atoms, self.n_examples = (shape[0], 1) if len(shape) == 2 else (shape[0] * shape[1], shape[0])
+        self.addresses = (
+            coords.data_ptr(),
+            address if self.index else 0,
+            0 if self.index else address,
+            radii.data_ptr(),
+            0 if offsets is None else offsets.data_ptr(),
+        )
+        if offsets is not None:
+            self.n_examples = offsets.shape[0] - 1
+        stride = n_types if gm.radius_type_indexed and radii.dim() == 2 else 0
+        self.scalars = gm.geometry(dtype), self.n_examples, n_atoms, n_types, stride
+        if coords.is_cuda:
+            from gridgrad import gpu
+
+            self.kernels, self.threads = gpu.kernels(dtype, coords.device), ()
+        else:
+            self.kernels, self.threads = cpu.KERNELS[dtype], (_threads(),)
+
+    def launch(self, name: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
+        """Run a kernel.
+
+        Parameters
+        ----------
+        name : str
+            The kernel.
+        inputs, outputs : sequence of Tensor or None
+            Contiguous; None is absent.
+        """
+        if self.n_examples:
+            getattr(self.kernels, name)(
+                *self.addresses, *map(_address, inputs), *self.scalars, *map(_address, outputs), *self.threads
+            )
+
+    def new_gradients(self, needs: Sequence[bool]) -> list[Tensor | None]:
+        """Allocate grad_coords, grad_types and grad_radii (by type: the partial sums), None where not needed."""
+        coords, types, radii, _ = self.tensors
+        wants_coords, wants_types, wants_radii = needs
+        partial = types if self.gm.radius_type_indexed else radii
+        return [
+            torch.empty_like(coords) if wants_coords else None,
+            torch.empty_like(types) if wants_types and not self.index else None,
+            coords.new_empty(partial.shape) if wants_radii else None,
+        ]
+
+    def finish(self, gradients: list[Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum the partial radius gradients where radii are by type; put (0,) where a gradient is absent."""
+        coords, _, radii, offsets = self.tensors
+        if gradients[2] is not None and self.gm.radius_type_indexed:
+            partials, gradients[2] = gradients[2], torch.empty_like(radii)
+            self.kernels.radii_sum(
+                partials.data_ptr(), self.addresses[1], _address(offsets), *self.scalars[1:4],
+                radii.dim() == 2, gradients[2].data_ptr(),
+            )  # fmt: skip
+        return tuple(coords.new_empty(0) if gradient is None else gradient for gradient in gradients)
+
+
+def density(coords, types, radii, offsets, grid_maker, n_types, out=None):
+    """Return sum_i w_ik phi(s_ip), or write it into `out`."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    grid = new_grid(coords, offsets, call.gm, n_types) if out is None else out
+    if call.n_examples:
+        call.kernels.density(*call.addresses, *call.scalars, grid.data_ptr(), *call.threads)
+    return grid
+
+
+def density_tangent(
+    coords, types, radii, offsets, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker, n_types
+):
+    """Return the derivative of the density along (grad_grad_coords, grad_grad_types, grad_grad_radii)."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    tangents = [_dense(t) for t in (grad_grad_coords, None if call.index else grad_grad_types, grad_grad_radii)]
+    grid = new_grid(coords, offsets, call.gm, n_types)
+    call.launch("density_tangent", tangents, (grid,))
+    return grid
+
+
+def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
+    """Return (grad_coords, grad_types, grad_radii)."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    grad_density = _dense(grad_density)
+    gradients = call.new_gradients(needs)
+    call.launch("density_backward", (grad_density,), gradients)
+    return call.finish(gradients)
+
+
+def density_backward_backward(
+    coords, types, radii, offsets, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker,
+    n_types, needs,
+):  # fmt: skip
+    """Return (grad_coords, grad_types, grad_radii) of <grad_grad, density_backward(grad_density)>."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    tangents = [_dense(t) for t in (grad_grad_coords, None if call.index else grad_grad_types, grad_grad_radii)]
+    grad_density = _dense(grad_density)
+    gradients = call.new_gradients(needs)
+    call.launch("density_backward_backward", (grad_density, *tangents), gradients)
+    return call.finish(gradients)
+
+
+def density_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
+    """Return each atom's share of `relevance`, which is its share of `density`."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    density, relevance = _dense(density), _dense(relevance)
+    result = coords.new_empty(coords.shape[:-1])
+    call.launch("density_relevance", (density, relevance), (result,))
+    return result
+
+
+def batch_offsets(batch, batch_size):
+    """Return (..., B + 1) of (..., N): atoms of example b are [offsets[b], offsets[b + 1])."""
+    if batch.numel() and (batch.is_cpu or os.environ.get("GRIDGRAD_CHECK") == "1"):
+        is_sorted, low, high = bool((batch[..., 1:] >= batch[..., :-1]).all()), int(batch.min()), int(batch.max())
+        if not (is_sorted and low >= 0 and high < batch_size):
+            raise ValueError(
+                f"batch: values from {low} to {high}, {'sorted' if is_sorted else 'not sorted'}; "
+                f"expected sorted values from 0 to batch_size - 1 = {batch_size - 1}"
+            )
+    bounds = torch.arange(batch_size + 1, device=batch.device, dtype=batch.dtype).expand(*batch.shape[:-1], -1)
+    return torch.searchsorted(batch.contiguous(), bounds.contiguous())
+
+
+def _fake_density(coords, types, radii, offsets, grid_maker, n_types):
+    return coords.new_empty(grid_shape(coords, offsets, Grid.from_spec(grid_maker), n_types))
+
+
+def _fake_tangent(coords, types, radii, offsets, v_coords, v_types, v_radii, grid_maker, n_types):
+    return _fake_density(coords, types, radii, offsets, grid_maker, n_types)
+
+
+def _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
+    outputs = (coords, types if types.is_floating_point() else None, radii)
+    return tuple(
+        coords.new_empty(like.shape if need and like is not None else 0)
+        for like, need in zip(outputs, needs, strict=True)
+    )
+
+
+def _fake_backward_backward(
+    coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, grid_maker, n_types, needs
+):
+    return _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs)
+
+
+def _fake_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
+    return coords.new_empty(coords.shape[:-1])
+
+
+def _fake_offsets(batch, batch_size):
+    return batch.new_empty((*batch.shape[:-1], batch_size + 1))
+
+
+for _name, _kernel, _fake in (
+    ("density", density, _fake_density),
+    ("density_tangent", density_tangent, _fake_tangent),
+    ("density_backward", density_backward, _fake_backward),
+    ("density_backward_backward", density_backward_backward, _fake_backward_backward),
+    ("density_relevance", density_relevance, _fake_relevance),
+    ("batch_offsets", batch_offsets, _fake_offsets),
+):
+    for _device in ("CPU", "CUDA"):
+        library.impl(_name, _kernel, _device)
+    torch.library.register_fake(f"gridgrad::{_name}", _fake, lib=library)
