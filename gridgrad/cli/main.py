@@ -1,0 +1,142 @@
+"""Arguments of the command ``gridgrad``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+_NUMBERS_AFTER = ("--center", "--dimension")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        0; 1 if a molecule could not be gridded or a number of the demo did not come out; 2 for arguments that cannot
+        be followed.
+    """
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        print(f"gridgrad {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"gridgrad {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Write ``--center -1,2,3`` as ``--center=-1,2,3``: argparse takes the value for an option otherwise."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in _NUMBERS_AFTER and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _triple(text: str) -> tuple[float, float, float]:
+    values = tuple(float(word) for word in text.split(","))
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected x,y,z")
+    return values
+
+
+def _side(text: str) -> float | tuple[float, float, float]:
+    return _triple(text) if "," in text else float(text)
+
+
+_triple.__name__, _side.__name__ = "x,y,z", "length or x,y,z"  # argparse names them in its errors
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gridgrad", description="Differentiable atomic density grids.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_grid(commands)
+    demo = commands.add_parser(
+        "demo", help="grid a real molecule, differentiate it twice, check closed forms, draw pictures"
+    )
+    demo.add_argument("--output", "-o", type=Path, default=Path("gridgrad-demo"), metavar="DIR",
+                      help="folder for the pictures (default: %(default)s)")  # fmt: skip
+    demo.set_defaults(run=_run_demo)
+    info = commands.add_parser("info", help="versions, SIMD level, threads, CUDA")
+    info.set_defaults(run=_run_info)
+    return parser
+
+
+def _add_grid(commands: argparse._SubParsersAction) -> None:
+    grid = commands.add_parser(
+        "grid",
+        help="grid molecules",
+        description="Grid the molecules of SDF, MOL, MOL2, PDB or mmCIF files, plain or gzipped. "
+        "With several molecules the outputs are numbered: OUT_0001.npz, OUT_0002.npz and so on.",
+    )
+    grid.set_defaults(run=_run_grid)
+    add = grid.add_argument
+    add("ligands", nargs="+", type=Path, metavar="LIGAND", help="molecule file, with one or many records")
+
+    group = grid.add_argument_group("molecules")
+    add = group.add_argument
+    add("--receptor", type=Path, metavar="REC", help="surroundings, in channels of their own")
+    add("--hydrogens", action=argparse.BooleanOptionalAction, default=True, help="keep the hydrogens of the files")
+    add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
+    add("--typer", metavar="MODULE:NAME", help="your typer: molecule -> (types, radii, channel names)")
+    add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
+
+    group = grid.add_argument_group("grid")
+    add = group.add_argument
+    add("--center", type=_triple, metavar="X,Y,Z", help="centre in angstrom (default: mean position of the ligand)")
+    add("--resolution", type=float, default=0.5, metavar="A", help="spacing in angstrom (default: %(default)s)")
+    add("--dimension", type=_side, default=23.5, metavar="A|X,Y,Z", help="edge of the box (default: %(default)s)")
+    add("--tail", default="quadratic", choices=("quadratic", "quintic", "truncated"), help="how the Gaussian ends")
+    add("--binary", action="store_true", help="1 within the radius and 0 outside, no Gaussian")
+    add("--radius-scale", type=float, default=1.0, metavar="F", help="factor on every radius (default: %(default)s)")
+    add("--gaussian-radius-multiple", type=float, default=1.0, metavar="M", help="radii to the tail (default: 1)")
+    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--dtype", default="float32", choices=("float32", "float64"), help="precision (default: %(default)s)")
+
+    group = grid.add_argument_group("output")
+    add = group.add_argument
+    add("--output", "-o", type=Path, metavar="OUT",
+        help="grid file: .npz or .pt with all channels; .dx, .mrc, .map or .ccp4 with one volume")  # fmt: skip
+    add("--channel", default="total", metavar="NAME",
+        help="volume for .dx or .mrc: total (default), a channel's name, or each: one file per channel")  # fmt: skip
+    add("--png", type=Path, metavar="FILE", help="picture")
+    add("--html", type=Path, metavar="FILE", help="page with 3D isosurfaces; needs no network")
+
+
+def _run_grid(arguments: argparse.Namespace) -> int:
+    from gridgrad.cli.grid import run
+
+    return run(arguments)
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from gridgrad.cli.demo import run
+
+    return run(arguments.output)
+
+
+def _run_info(arguments: argparse.Namespace) -> int:
+    import gridgrad
+
+    gridgrad.show_config()
+    return 0
