@@ -1,0 +1,98 @@
+// Densities of atoms on a grid and their derivatives of first and second order. Mirror: pyx/density.pyx.
+//
+// Compiled once per precision (-DREAL) and architecture; gridgrad.gpu chooses. Arguments are addresses of contiguous,
+// validated arrays, 0 where absent; an output that is absent is not computed. B examples, N atoms, T types.
+#include "to_grid.cuh"
+#include "to_atoms.cuh"
+
+// ---- entry points ---------------------------------------------------------------------------------------------------
+// clang-format off: the arguments stand in lines of inputs, scalars and outputs
+
+// read by gridgrad.gpu.Layout
+extern "C" __device__ int layout[] = {tile_x(DENSITY_THREADS), tile_x(TANGENT_THREADS), TILE_Y, TILE_Z, DENSITY_THREADS,
+                                     TANGENT_THREADS, ATOM_THREADS};
+
+#define ATOMS {coords, index, weights, radii, offsets, n_examples, n_atoms, n_types, radius_example_stride, \
+               grid.radius_by_type != 0, fault}
+
+extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
+density(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
+        const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+        long long radius_example_stride, real *density, int *fault)
+{
+    // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
+    to_grid<false>(ToGrid{ATOMS, nullptr, nullptr, nullptr, density}, grid);
+}
+
+extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
+density_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
+                const long long *offsets, const real *grad_grad_coords, const real *grad_grad_weights,
+                const real *grad_grad_radii,
+                const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+                long long radius_example_stride, real *grad_grad_density, int *fault)
+{
+    // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
+    to_grid<true>(ToGrid{ATOMS, grad_grad_coords, grad_grad_weights, grad_grad_radii, grad_grad_density}, grid);
+}
+
+extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
+density_backward(const real *coords, const long long *index, const real *weights, const real *radii,
+                 const long long *offsets, const real *grad_density,
+                 const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+                 long long radius_example_stride,
+                 real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
+{
+    // Write the first-order gradients (N, 3), (N, T) and radii (by type: partial sums, see radii_sum).
+    atom_gradients(ToAtoms{ATOMS, grad_density, nullptr, nullptr, nullptr, nullptr, false, grad_coords, grad_weights,
+                         grad_radii, nullptr}, grid);
+}
+
+extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
+density_backward_backward(const real *coords, const long long *index, const real *weights, const real *radii,
+                          const long long *offsets, const real *grad_density, const real *grad_grad_coords,
+                          const real *grad_grad_weights, const real *grad_grad_radii,
+                          const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
+                          long long n_types, long long radius_example_stride,
+                          real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
+{
+    // Write the gradients of <v, first-order gradients> with respect to coords, weights and radii.
+    atom_gradients(ToAtoms{ATOMS, grad_density, nullptr, grad_grad_coords, grad_grad_weights, grad_grad_radii, true,
+                         grad_coords, grad_weights, grad_radii, nullptr}, grid);
+}
+
+extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
+density_relevance(const real *coords, const long long *index, const real *weights, const real *radii,
+                  const long long *offsets, const real *density, const real *relevance,
+                  const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+                  long long radius_example_stride, real *atom_relevance, int *fault)
+{
+    // Write (N,): each atom's share of the relevance of a voxel is its share of the density there.
+    atom_relevance_sum(ToAtoms{ATOMS, relevance, density, nullptr, nullptr, nullptr, false, nullptr, nullptr, nullptr,
+                           atom_relevance}, grid);
+}
+
+extern "C" __global__ void __launch_bounds__(ATOM_THREADS)
+radii_sum(const real *partials, const long long *index, const long long *offsets, long long n_examples,
+          long long n_atoms, long long n_types, int per_example, real *grad_radii)
+{
+    // Add the partial sums of density_backward*, in a fixed order, to (T,) or (B, T): a block per sum.
+    const long long k = blockIdx.x % n_types, b = blockIdx.x / n_types;
+    long long begin = 0, end = n_atoms;
+    real sum[1] = {};
+    if (per_example && offsets != nullptr) {
+        begin = offsets[b];
+        end = offsets[b + 1];
+    } else if (per_example) {
+        begin = b * (n_atoms / n_examples);
+        end = begin + n_atoms / n_examples;
+    }
+    for (long long i = begin + threadIdx.x; i < end; i += ATOM_THREADS) {
+        if (index == nullptr)
+            sum[0] += partials[i * n_types + k];
+        else if (index[i] == k)
+            sum[0] += partials[i];
+    }
+    block_sum(sum);
+    if (threadIdx.x == 0)
+        grad_radii[blockIdx.x] = sum[0];
+}

@@ -1,0 +1,69 @@
+// The profile of one atom as a function of s, the squared scaled distance: phi, phi_s, phi_ss.
+// One text serves every tail; the coefficients come from gridgrad/profile.py. Mirror: pyx/profile.pxd.
+#pragma once
+#ifndef REAL
+#define REAL double
+#endif
+typedef REAL real;
+
+struct Profile {
+    real core_rate;     // e^{-core_rate s}
+    real core_end;      // s <= core_end: the core
+    real cutoff;        // x_f
+    real cutoff_s;      // s > cutoff_s: nothing
+    real tail0;         // t^2 (tail0 + tail1 t + tail2 t^2 + tail3 t^3), t = x_f - sqrt(s)
+    real tail1;
+    real tail2;
+    real tail3;
+};
+
+__device__ __forceinline__ float real_sqrt(float x) { return sqrtf(x); }
+__device__ __forceinline__ double real_sqrt(double x) { return sqrt(x); }
+__device__ __forceinline__ float real_exp(float x) { return expf(x); }
+__device__ __forceinline__ double real_exp(double x) { return exp(x); }
+__device__ __forceinline__ float real_fma(float x, float y, float z) { return fmaf(x, y, z); }
+__device__ __forceinline__ double real_fma(double x, double y, double z) { return fma(x, y, z); }
+__device__ __forceinline__ float real_max(float x, float y) { return fmaxf(x, y); }
+__device__ __forceinline__ double real_max(double x, double y) { return fmax(x, y); }
+__device__ __forceinline__ float real_min(float x, float y) { return fminf(x, y); }
+__device__ __forceinline__ double real_min(double x, double y) { return fmin(x, y); }
+__device__ __forceinline__ float real_abs(float x) { return fabsf(x); }
+__device__ __forceinline__ double real_abs(double x) { return fabs(x); }
+__device__ __forceinline__ float real_floor(float x) { return floorf(x); }
+__device__ __forceinline__ double real_floor(double x) { return floor(x); }
+__device__ __forceinline__ float real_ceil(float x) { return ceilf(x); }
+__device__ __forceinline__ double real_ceil(double x) { return ceil(x); }
+
+// A NaN s compares false with cutoff_s and core_end, and so reaches the result through the tail.
+
+__device__ __forceinline__ real profile(real s, real core, const Profile &c)
+{
+    // phi
+    const real t = c.cutoff - real_sqrt(s);
+    const real tail = t * t * (c.tail0 + t * (c.tail1 + t * (c.tail2 + t * c.tail3)));
+    const real value = s <= c.core_end ? core : tail;
+    return s > c.cutoff_s ? (real)0 : value;
+}
+
+__device__ __forceinline__ real profile_slope(real s, real core, const Profile &c)
+{
+    // phi_s = phi_u / (2u) in the tail, u = sqrt(s)
+    const real u = real_sqrt(s);
+    const real t = c.cutoff - u;
+    const real phi_u = -t * (2 * c.tail0 + t * (3 * c.tail1 + t * (4 * c.tail2 + t * (5 * c.tail3))));
+    const real tail = phi_u / (2 * u);
+    const real value = s <= c.core_end ? -c.core_rate * core : tail;
+    return s > c.cutoff_s ? (real)0 : value;
+}
+
+__device__ __forceinline__ real profile_curvature(real s, real core, const Profile &c)
+{
+    // phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
+    const real u = real_sqrt(s);
+    const real t = c.cutoff - u;
+    const real phi_u = -t * (2 * c.tail0 + t * (3 * c.tail1 + t * (4 * c.tail2 + t * (5 * c.tail3))));
+    const real phi_uu = 2 * c.tail0 + t * (6 * c.tail1 + t * (12 * c.tail2 + t * (20 * c.tail3)));
+    const real tail = (phi_uu - phi_u / u) / (4 * s);
+    const real value = s <= c.core_end ? c.core_rate * c.core_rate * core : tail;
+    return s > c.cutoff_s ? (real)0 : value;
+}

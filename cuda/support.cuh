@@ -1,0 +1,168 @@
+// The voxels that one atom reaches, walked by a block with its lanes along z. Mirror: pyx/support.pxd.
+#pragma once
+#include "atoms.cuh"
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 1000
+#define ATOM_BLOCKS (sizeof(real) == 4 ? 8 : 3) // of a multiprocessor: 64 registers a thread, 168 in double precision
+#else
+#define ATOM_BLOCKS (sizeof(real) == 4 ? 5 : 3) // 96: from sm_100 on, 64 do not do
+#endif
+
+enum {
+    ATOM_THREADS = 128, // one block per atom
+    ATOM_WARPS = ATOM_THREADS / 32,
+    CHANNELS = 4 // accumulated at a time
+};
+
+struct Geometry { // packed by gridgrad/grid.py
+    double resolution;
+    double origin[3];
+    double radius_scale;
+    double core_rate;
+    double core_end;
+    double cutoff;
+    double cutoff_s;
+    double tail[4];
+    double pad;
+    long long points[3];
+    long long radius_by_type;
+};
+
+struct Scalars { // the first 14 fields of Geometry as reals, in shared memory
+    real resolution;
+    real origin[3];
+    real radius_scale;
+    Profile profile;
+    real pad;
+};
+
+__device__ __forceinline__ void narrow(Scalars &scalars, const Geometry &grid)
+{
+    // one conversion a thread: on most devices it costs 32 times what it does in single precision
+    if (threadIdx.x < sizeof(Scalars) / sizeof(real))
+        (&scalars.resolution)[threadIdx.x] = (real)(&grid.resolution)[threadIdx.x];
+    __syncthreads();
+}
+
+struct Position { // of voxel 0 - r, along three axes, in two parts
+    real high[3];
+    real low[3];
+};
+
+__device__ __forceinline__ void split(Position &position, int axis, double origin, real r)
+{
+    const double exact = origin - (double)r;
+    position.high[axis] = (real)exact;
+    position.low[axis] = (real)(exact - (double)position.high[axis]);
+}
+
+__device__ __forceinline__ real delta_of(const Position &position, int axis, int voxel, real resolution)
+{
+    // the same bits in every kernel, and nearly those of double precision
+    return real_fma((real)voxel, resolution, position.high[axis]) + position.low[axis];
+}
+
+__device__ __forceinline__ real square(real delta_x, real delta_y, real delta_z)
+{
+    return real_fma(delta_z, delta_z, real_fma(delta_y, delta_y, delta_x * delta_x));
+}
+
+struct Support { // in shared memory
+    Position position;
+    real scale; // 1 / R^2
+    int first[3]; // first voxel of the support
+    int count[3]; // voxels of the support; 0: nothing left
+};
+
+struct Voxel { // of a thread
+    int lanes; // threads along z; the others take other rows
+    int x, y, z;
+    bool inside;
+    long long offset; // inside its channel
+    real delta_x, delta_y, delta_z;
+    real s;
+};
+
+__device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const real *r,
+                                      real radius)
+{
+    // Clip the support of an atom at r to the grid. False: nothing left.
+    const int axis = threadIdx.x;
+    __syncthreads();
+    if (axis < 3) {
+        const real extent = real_sqrt(scalars.profile.cutoff_s) * radius / scalars.resolution;
+        const real centre = (r[axis] - scalars.origin[axis]) / scalars.resolution;
+        // for the rounding, the test of s decides; finite, since infinity - infinity is NaN
+        const real slack = real_min((real)0.01 + (real)1e-6 * real_abs(centre), (real)1e6);
+        const real lowest = real_max(real_ceil(centre - extent - slack), (real)0);
+        const real highest = real_min(real_floor(centre + extent + slack), (real)(int)(grid.points[axis] - 1));
+        const bool any = lowest <= highest;
+        a.first[axis] = any ? (int)lowest : 0;
+        a.count[axis] = any ? (int)highest - (int)lowest + 1 : 0;
+        split(a.position, axis, grid.origin[axis], r[axis]);
+        a.scale = 1 / (radius * radius);
+    }
+    __syncthreads();
+    return a.count[0] > 0 && a.count[1] > 0 && a.count[2] > 0;
+}
+
+__device__ __forceinline__ void settle(Voxel &v, const Support &a)
+{
+    while (v.y >= a.count[1]) {
+        v.y -= a.count[1];
+        ++v.x;
+    }
+}
+
+__device__ __forceinline__ void rewind(Voxel &v, const Support &a)
+{
+    v.lanes = a.count[2] <= 8 ? 8 : a.count[2] <= 16 ? 16 : 32;
+    v.x = 0;
+    v.y = (int)threadIdx.x / v.lanes;
+    v.z = (int)threadIdx.x % v.lanes - v.lanes;
+    settle(v, a);
+}
+
+__device__ __forceinline__ bool next_voxel(Voxel &v, const Support &a, const Geometry &grid, const Scalars &scalars)
+{
+    // The next voxel of this thread, x outermost, z innermost; it may lie outside the support. False: none left.
+    v.z += v.lanes;
+    if (v.z - (int)threadIdx.x % v.lanes >= a.count[2]) {
+        v.z = (int)threadIdx.x % v.lanes;
+        v.y += ATOM_THREADS / v.lanes;
+        settle(v, a);
+    }
+    if (v.x >= a.count[0])
+        return false;
+    const int x = a.first[0] + v.x, y = a.first[1] + v.y, z = a.first[2] + v.z;
+    v.delta_x = delta_of(a.position, 0, x, scalars.resolution);
+    v.delta_y = delta_of(a.position, 1, y, scalars.resolution);
+    v.delta_z = delta_of(a.position, 2, z, scalars.resolution);
+    v.s = square(v.delta_x, v.delta_y, v.delta_z) * a.scale;
+    v.inside = v.z < a.count[2] && !(v.s > scalars.profile.cutoff_s);
+    v.offset = (x * grid.points[1] + y) * grid.points[2] + z;
+    return true;
+}
+
+template <int N>
+__device__ __forceinline__ void block_sum(real (&v)[N])
+{
+    // fixed order: lanes by halves, then warps one after another; every thread gets the sums
+    __shared__ real partial[N][ATOM_WARPS];
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+#pragma unroll
+        for (int offset = 16; offset > 0; offset /= 2)
+            v[n] += __shfl_down_sync(0xffffffffu, v[n], offset);
+        if (threadIdx.x % 32 == 0)
+            partial[n][threadIdx.x / 32] = v[n];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+        v[n] = partial[n][0];
+        for (int warp = 1; warp < ATOM_WARPS; ++warp)
+            v[n] += partial[n][warp];
+    }
+    __syncthreads();
+}

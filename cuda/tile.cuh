@@ -1,0 +1,211 @@
+// A tile of voxels of one example and the atoms that reach it: what density and density_tangent share.
+#pragma once
+#include "support.cuh"
+
+enum {
+    DENSITY_THREADS = 384,
+    DENSITY_BLOCKS = 8 / sizeof(real),  // of a multiprocessor: 80 registers a thread, 168 in double precision
+    TANGENT_THREADS = 256,
+    TANGENT_BLOCKS = 8 / sizeof(real),  // 128, 255
+    MAX_WARPS = DENSITY_THREADS / 32,
+    VOXELS = 16 / sizeof(real),         // of one thread: one 16-byte store
+    BRICK_X = 2,                        // voxels of a warp: BRICK_X x BRICK_Y x TILE_Z
+    BRICK_Y = VOXELS,
+    BRICKS_Y = 4,                       // bricks of a tile along y; along x as many as there are warps
+    TILE_Y = BRICK_Y * BRICKS_Y,
+    TILE_Z = 16,
+    LISTED = 2048 / sizeof(real)        // atoms listed at a time
+};
+
+__host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (threads / 32 / BRICKS_Y); }
+
+struct Listed {
+    Position position;
+    real scale;             // 1 / R^2
+    real from_radius;       // -2 / R * v_R
+};
+
+struct Box {                // of voxels
+    int x, y, z;
+    int size_x, size_y, size_z;
+};
+
+struct Tile {               // in shared memory
+    Listed atom[LISTED];
+    int slot[LISTED];                       // atom - first atom of the example
+    unsigned channels[LISTED];              // channels of the atom, of 32
+    unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
+    int kept[MAX_WARPS];
+    int next;                               // first atom not listed for want of room
+    unsigned nan_channels;                  // channels with a NaN weight, of 32
+    long long b;                            // example
+    long long first;                        // its first atom
+    int n;                                  // its atoms
+    real widest;                            // largest radius of a channel, where each has its own
+    Box box;
+};
+
+__device__ __forceinline__ real gap(real low, real high)
+{
+    // distance of 0 from [low, high]
+    return real_max(real_max(low, -high), (real)0);
+}
+
+__device__ __forceinline__ bool reaches(const real (&position)[3], real scale, const Scalars &scalars, const Box &box)
+{
+    // false only if no voxel of the box lies inside the support; true for NaN
+    const real h = scalars.resolution;
+    const real dx =
+        gap(real_fma((real)box.x, h, position[0]), real_fma((real)(box.x + box.size_x - 1), h, position[0]));
+    const real dy =
+        gap(real_fma((real)box.y, h, position[1]), real_fma((real)(box.y + box.size_y - 1), h, position[1]));
+    const real dz =
+        gap(real_fma((real)box.z, h, position[2]), real_fma((real)(box.z + box.size_z - 1), h, position[2]));
+    const real any = position[0] + position[1] + position[2];   // fmax drops a NaN
+    return any != any || !((dx * dx + dy * dy + dz * dz) * scale > scalars.profile.cutoff_s * (real)1.0001);
+}
+
+__device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const Geometry &grid, const Scalars &scalars,
+                                          bool by_channel)
+{
+    // item = (example, tile); z innermost, so that neighbours along a row are written at about the same time
+    if (threadIdx.x == 0) {
+        const unsigned n_z = (unsigned)((grid.points[2] + TILE_Z - 1) / TILE_Z);
+        const unsigned n_y = (unsigned)((grid.points[1] + TILE_Y - 1) / TILE_Y);
+        const int size_x = tile_x(blockDim.x);
+        const unsigned n_x = (unsigned)((grid.points[0] + size_x - 1) / size_x);
+        const unsigned row = blockIdx.x / n_z, plane = row / n_y;
+        tile.box = {(int)(plane % n_x) * size_x,
+                    (int)(row % n_y) * TILE_Y,
+                    (int)(blockIdx.x % n_z) * TILE_Z,
+                    size_x,
+                    TILE_Y,
+                    TILE_Z};
+        tile.b = plane / n_x;
+        tile.first = atoms.n_atoms == 0 ? 0 : first_atom(atoms, tile.b);
+        tile.n = atoms.n_atoms == 0 ? 0 : (int)(first_atom(atoms, tile.b + 1) - tile.first);
+        tile.widest = 0;
+        for (int k = 0; by_channel && k < (int)atoms.n_types; ++k) {
+            const real radius = good_radius(atoms, atoms.radii[radius_slot(atoms, tile.b, 0, k)]);
+            if (radius > tile.widest || radius != radius)
+                tile.widest = radius;
+        }
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms, const real *v_weights,
+                                            const Scalars &scalars, long long i, real &radius)
+{
+    // false: atom i contributes nowhere
+    radius = tile.widest;
+    if (atoms.index != nullptr && (atoms.index[i] < 0 || bad_index(atoms, i)))
+        return false;
+    if (atoms.index != nullptr || !atoms.radius_by_type) {
+        radius = atoms.radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+        if (radius <= 0 && atoms.weights != nullptr && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types))
+            return false;
+        radius = good_radius(atoms, radius);
+    }
+    radius *= scalars.radius_scale;
+    return true;
+}
+
+__device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const real *v_weights, const real *v_radii,
+                                          const Geometry &grid, const Scalars &scalars, int begin)
+{
+    // List, in order, the atoms from `begin` on that reach the tile, as many as there is room for; tile.next goes on.
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, threads = blockDim.x, end = tile.n;
+    int count = 0;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        tile.next = end;
+    for (; begin < end && count < LISTED; begin += threads) {
+        const int slot = begin + (int)threadIdx.x;
+        const long long i = tile.first + slot;
+        real radius = 0;
+        bool keep = slot < end && read_radius(tile, atoms, v_weights, scalars, i, radius);
+        if (keep) {
+            const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
+                                      scalars.origin[1] - atoms.coords[3 * i + 1],
+                                      scalars.origin[2] - atoms.coords[3 * i + 2]};
+            keep = reaches(position, 1 / (radius * radius), scalars, tile.box);
+        }
+        const unsigned votes = __ballot_sync(0xffffffffu, keep);
+        if (lane == 0)
+            tile.kept[warp] = __popc(votes);
+        __syncthreads();
+        int place = count + __popc(votes & ((1u << lane) - 1));
+        for (int w = 0; w < threads / 32; ++w) {
+            place += w < warp ? tile.kept[w] : 0;
+            count += tile.kept[w];
+        }
+        if (keep && place < LISTED) {
+            Listed &a = tile.atom[place];
+            for (int axis = 0; axis < 3; ++axis)
+                split(a.position, axis, grid.origin[axis], atoms.coords[3 * i + axis]);
+            a.scale = 1 / (radius * radius);
+            if (v_radii != nullptr)
+                a.from_radius = -2 / radius * scalars.radius_scale
+                                * v_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+            tile.slot[place] = slot;
+        }
+        if (keep && place == LISTED)
+            tile.next = slot;
+        if (threadIdx.x == 0 && count == LISTED && begin + threads < end)
+            tile.next = begin + threads;
+        __syncthreads();
+    }
+    return count < LISTED ? count : LISTED;
+}
+
+__device__ __forceinline__ unsigned channels_of(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
+                                                bool nan)
+{
+    // Bit k: (nan: a NaN) weight of atom i in channel k_begin + k, cotangents included. A warp asks together.
+    const int k = k_begin + threadIdx.x % 32;
+    real weight = 0, v_weight = 0;
+    if (k < atoms.n_types) {
+        weight = atoms.weights[i * atoms.n_types + k];
+        v_weight = v_weights != nullptr ? v_weights[i * atoms.n_types + k] : (real)0;
+    }
+    return __ballot_sync(0xffffffffu, nan ? weight != weight || v_weight != v_weight : weight != 0 || v_weight != 0);
+}
+
+__device__ __forceinline__ void find_channels(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin,
+                                              int count)
+{
+    // tile.channels of the listed atoms and channels [k_begin, k_begin + 32)
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
+    if (atoms.index != nullptr) {
+        for (int j = threadIdx.x; j < count; j += blockDim.x) {
+            const long long k = atoms.index[tile.first + tile.slot[j]] - k_begin;
+            tile.channels[j] = k >= 0 && k < 32 ? 1u << k : 0;
+        }
+    } else {
+        for (int j = warp; j < count; j += blockDim.x / 32) {
+            const unsigned bits = channels_of(atoms, v_weights, tile.first + tile.slot[j], k_begin, false);
+            if (lane == 0)
+                tile.channels[j] = bits;
+        }
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ void find_nan_channels(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin)
+{
+    // tile.nan_channels: channels [k_begin, k_begin + 32) in which any atom of the example has a NaN weight
+    unsigned bits = 0;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        tile.nan_channels = 0;
+    __syncthreads();
+    if (atoms.weights == nullptr)
+        return;
+    for (int j = threadIdx.x / 32; j < tile.n; j += blockDim.x / 32)
+        bits |= channels_of(atoms, v_weights, tile.first + j, k_begin, true);
+    if (bits != 0 && threadIdx.x % 32 == 0)
+        atomicOr(&tile.nan_channels, bits);
+    __syncthreads();
+}
