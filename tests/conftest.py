@@ -1,0 +1,16 @@
+"""Fixtures of the numerical tests."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("gridgrad", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("gridgrad")
+
+
+@pytest.fixture
+def threads():
+    """Function that sets the number of threads of torch; the old one comes back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

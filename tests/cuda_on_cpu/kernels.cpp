@@ -1,0 +1,11 @@
+// The unmodified kernels, compiled for the CPU.
+#include "cuda_shim.h"
+#include "../../cuda/density.cu"
+
+SHIM_EXPORT_GLOBAL(layout)
+SHIM_EXPORT(density)
+SHIM_EXPORT(density_tangent)
+SHIM_EXPORT(density_backward)
+SHIM_EXPORT(density_backward_backward)
+SHIM_EXPORT(density_relevance)
+SHIM_EXPORT(radii_sum)

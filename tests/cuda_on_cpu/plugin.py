@@ -1,0 +1,18 @@
+"""Pytest plugin: run the tests of the Cython kernels on the CUDA kernels compiled for the CPU.
+
+PYTHONPATH=tests python -m pytest -p cuda_on_cpu.plugin tests/test_density.py ...
+"""
+
+from cuda_on_cpu.shim_kernels import REALS, ShimKernels
+
+from gridgrad import cpu
+
+
+def pytest_configure():
+    """Replace the kernels that the operators call for CPU tensors."""
+    cpu.KERNELS.update({dtype: ShimKernels(dtype) for dtype in REALS})
+
+
+def pytest_report_header():
+    """Say so."""
+    return "kernels: cuda/density.cu, compiled for the CPU"

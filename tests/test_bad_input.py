@@ -1,0 +1,327 @@
+"""Every bad argument gives an error that names it, says what was seen and what is expected; nothing is written."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from scenes import TYPES, make_scene
+
+import gridgrad as gg
+
+ERRORS = (TypeError, ValueError)
+ATOMS, CHANNELS = 5, 3
+ORDER_1 = ("center", "coords", "types", "radii", "grad_density")
+GRAD_GRADS = ("grad_grad_coords", "grad_grad_types", "grad_grad_radii")
+
+
+def message(call, *arguments, errors=ERRORS, **keywords):
+    with pytest.raises(errors) as caught:
+        call(*arguments, **keywords)
+    return str(caught.value)
+
+
+def assert_says(text, name, *seen):
+    """The message starts with the argument and contains what was seen and what is expected."""
+    assert text.startswith(f"{name}:"), text
+    for part in seen:
+        assert str(part) in text, f"{part!r} is not in {text!r}"
+    assert "expected" in text or "would take" in text, text
+
+
+def case(name, seen, errors=ERRORS, layout="single", type_mode="vector", radius_mode="per_atom", id=None, **changes):
+    """A bad argument: the one to blame, what the message shows, and how the good call is changed."""
+    return pytest.param(name, seen, errors, layout, type_mode, radius_mode, changes, id=id)
+
+
+def zeros(*shape, dtype=torch.float64, **kwargs):
+    return torch.zeros(shape, dtype=dtype, **kwargs)
+
+
+def ones(*shape, dtype=torch.float64):
+    return torch.ones(shape, dtype=dtype)
+
+
+BAD_ATOMS = [
+    case("coords", (15,), ValueError, coords=zeros(15), id="coords-flat"),
+    case("coords", (5, 4), ValueError, coords=zeros(5, 4), id="coords-4-columns"),
+    case("coords", (1, 1, 5, 3), ValueError, coords=zeros(1, 1, 5, 3), id="coords-rank-4"),
+    case("coords", (), ValueError, coords=zeros(), id="coords-scalar"),
+    case("coords", "int64", TypeError, coords=zeros(5, 3, dtype=torch.int64), id="coords-integer"),
+    case("coords", "float16", TypeError, coords=zeros(5, 3, dtype=torch.float16), id="coords-half"),
+    case("coords", "bfloat16", TypeError, coords=zeros(5, 3, dtype=torch.bfloat16), id="coords-bfloat16"),
+    case("coords", "complex128", TypeError, coords=zeros(5, 3, dtype=torch.complex128), id="coords-complex"),
+    case("coords", "list", TypeError, coords=[[0.0, 0.0, 0.0]] * 5, id="coords-list"),
+    case("coords", "NoneType", TypeError, coords=None, id="coords-None"),
+    case("types", (5,), ERRORS, types=ones(5), id="types-float-1D"),
+    case("types", (4, 3), ValueError, types=ones(4, 3), id="types-other-N"),
+    case("types", (5, 3, 1), ValueError, types=ones(5, 3, 1), id="types-rank-3"),
+    case("types", "float32", TypeError, types=ones(5, 3, dtype=torch.float32), id="types-other-dtype"),
+    case("types", "bool", TypeError, types=ones(5, 3, dtype=torch.bool), id="types-bool"),
+    case("types", "complex64", TypeError, types=ones(5, 3, dtype=torch.complex64), id="types-complex"),
+    case("types", "list", TypeError, types=[0, 1, 2, 0, 1], id="types-list"),
+    case("types", (5, 1), ValueError, type_mode="index", types=zeros(5, 1, dtype=torch.int64), id="index-2D"),
+    case("types", (6,), ValueError, type_mode="index", types=zeros(6, dtype=torch.int64), id="index-other-N"),
+    case("types", 3, ValueError, type_mode="index", types=torch.tensor([0, 1, 3, 0, 1]), id="index-too-large"),
+    case("types", 2**40, ValueError, type_mode="index", types=torch.tensor([0, 1, 2**40, 0, 1]), id="index-huge"),
+    case("types", (3, 5), ValueError, layout="padded", types=ones(3, 5), id="types-padded-1D"),
+    case("types", (3, 4, 3), ValueError, layout="padded", types=ones(3, 4, 3), id="types-padded-other-N"),
+    case("types", (2, 5, 3), ValueError, layout="padded", types=ones(2, 5, 3), id="types-other-B"),
+    case("n_types", None, ERRORS, type_mode="index", n_types=None, id="n_types-missing"),
+    case("n_types", 4, ValueError, n_types=4, id="n_types-contradicts-types"),
+    case("n_types", 0, ValueError, type_mode="index", n_types=0, id="n_types-zero"),
+    case("n_types", -1, ValueError, type_mode="index", n_types=-1, id="n_types-negative"),
+    case("n_types", 3.0, TypeError, type_mode="index", n_types=3.0, id="n_types-float"),
+    case("n_types", "3", TypeError, type_mode="index", n_types="3", id="n_types-string"),
+    case("radii", (4,), ValueError, radii=ones(4), id="radii-other-N"),
+    case("radii", (5, 1), ValueError, radii=ones(5, 1), id="radii-2D"),
+    case("radii", (5,), ValueError, radius_mode="by_type", radii=ones(5), id="radii-not-T"),
+    case("radii", (3,), ValueError, radii=ones(3), id="radii-T-but-per-atom"),
+    case("radii", "float32", TypeError, radii=ones(5, dtype=torch.float32), id="radii-other-dtype"),
+    case("radii", "int64", TypeError, radii=ones(5, dtype=torch.int64), id="radii-integer"),
+    case("radii", "float", TypeError, radii=1.5, id="radii-number"),
+    case("radii", 0.0, ValueError, radii=torch.tensor([1.0, 1, 0, 1, 1]).double(), id="radii-zero"),
+    case("radii", -1.5, ValueError, radii=torch.tensor([1.0, 1, 1, 1, -1.5]).double(), id="radii-negative"),
+    case("radii", -2.0, ValueError, radius_mode="by_type", radii=torch.tensor([1, -2.0, 1]).double(), id="T-negative"),
+    case("radii", (3,), ValueError, layout="padded", radii=ones(3), id="radii-padded-1D"),
+    case("center", (2,), ValueError, center=zeros(2), id="center-2"),
+    case("center", (3, 3), ValueError, center=zeros(3, 3), id="center-many-for-one"),
+    case("center", (2, 3), ValueError, layout="padded", center=zeros(2, 3), id="center-other-B"),
+    case("center", (2, 3), ValueError, layout="ragged", center=zeros(2, 3), id="center-other-batch-size"),
+    case("center", "float32", TypeError, center=zeros(3, dtype=torch.float32), id="center-other-dtype"),
+    case("center", "int64", TypeError, center=zeros(3, dtype=torch.int64), id="center-integer"),
+    case("center", "None", TypeError, center=None, id="center-None"),
+    case("center", "middle", TypeError, center="middle", id="center-string"),
+    case("batch", (4,), ValueError, layout="ragged", batch=zeros(4, dtype=torch.int64), id="batch-other-N"),
+    case("batch", (5, 1), ValueError, layout="ragged", batch=zeros(5, 1, dtype=torch.int64), id="batch-2D"),
+    case("batch", "float64", TypeError, layout="ragged", batch=zeros(5), id="batch-float"),
+    case("batch", "list", TypeError, layout="ragged", batch=[0, 0, 1, 1, 2], id="batch-list"),
+    case("batch", "", ValueError, layout="ragged", batch=torch.tensor([0, 2, 1, 2, 3]), id="batch-unsorted"),
+    case("batch", -1, ValueError, layout="ragged", batch=torch.tensor([-1, 0, 0, 1, 2]), id="batch-negative"),
+    case("batch", 4, ValueError, layout="ragged", batch=torch.tensor([0, 0, 1, 1, 4]), id="batch-beyond-batch-size"),
+    case("batch_size", -1, ValueError, layout="ragged", batch_size=-1, id="batch_size-negative"),
+    case("batch_size", 2.0, ERRORS, layout="ragged", batch_size=2.0, id="batch_size-float"),
+    case("batch_size", 2, ValueError, batch_size=2, id="batch_size-without-batch"),
+]  # fmt: skip
+
+
+def scene_with(layout, type_mode, radius_mode, changes):
+    scene = make_scene(
+        "quadratic", radius_mode, type_mode, layout, n_atoms=ATOMS, n_types=CHANNELS, center_per_example=False
+    )
+    return scene.replace(**changes)
+
+
+@pytest.mark.parametrize("entrance", ["coords2grid", "forward"])
+@pytest.mark.parametrize(("name", "seen", "errors", "layout", "type_mode", "radius_mode", "changes"), BAD_ATOMS)
+def test_atoms(name, seen, errors, layout, type_mode, radius_mode, changes, entrance):
+    scene = scene_with(layout, type_mode, radius_mode, changes)
+    maker = gg.GridMaker(**scene.settings)
+    call = maker.forward if entrance == "forward" else functools.partial(gg.coords2grid, maker)
+    assert_says(message(call, *scene.inputs, **scene.grouping, errors=errors), name, seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "errors", "layout", "type_mode", "radius_mode", "changes"),
+    [bad for bad in BAD_ATOMS if bad.values[0] != "center"],
+)
+def test_atoms_of_the_module(name, seen, errors, layout, type_mode, radius_mode, changes):
+    scene = scene_with(layout, type_mode, radius_mode, changes)
+    call = gg.Coords2Grid(gg.GridMaker(**scene.settings), scene.center, scene.n_types)
+    assert_says(message(call, *scene.inputs[1:], scene.batch, scene.batch_size, errors=errors), name, seen)
+
+
+@pytest.mark.parametrize("type_mode", TYPES)
+def test_device(type_mode):
+    """Tensors on another device are refused by name, not copied."""
+    scene = make_scene("quadratic", type_mode=type_mode)
+    maker = gg.GridMaker(**scene.settings)
+    for name in ("types", "radii", "center"):
+        mixed = scene.replace(**{name: scene[name].to("meta")})
+        text = message(gg.coords2grid, maker, *mixed.inputs, **mixed.grouping)
+        assert_says(text, name, "meta", "cpu")
+
+
+def test_ragged_coordinates_have_no_batch_dimension():
+    scene = make_scene("quadratic", layout="padded")
+    text = message(gg.coords2grid, gg.GridMaker(**scene.settings), *scene.inputs, batch=torch.tensor([0, 1, 2]))
+    assert_says(text, "coords", (3, 5, 3))
+
+
+@pytest.mark.parametrize("gm", [None, "GridMaker", gg.GridMaker])
+def test_grid_maker(gm):
+    scene = make_scene("quadratic")
+    assert_says(message(gg.coords2grid, gm, *scene.inputs, errors=TypeError), "gm")
+    assert_says(message(gg.Coords2Grid, gm, errors=TypeError), "gm")
+
+
+@pytest.mark.parametrize("center", [(0, 0), (0, 0, 0, 0), [[0, 0, 0]], "middle", None])
+def test_center_of_the_module(center):
+    assert_says(message(gg.Coords2Grid, gg.GridMaker(), center), "center")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "seen"),
+    [
+        ({"resolution": 0}, "resolution", "0"),
+        ({"resolution": -0.5}, "resolution", "-0.5"),
+        ({"resolution": float("nan")}, "resolution", "nan"),
+        ({"resolution": float("inf")}, "resolution", "inf"),
+        ({"resolution": "0.5"}, "resolution", "'0.5'"),
+        ({"resolution": None}, "resolution", "None"),
+        ({"resolution": True}, "resolution", "True"),
+        ({"dimension": 0}, "dimension", "0"),
+        ({"dimension": -1.0}, "dimension", "-1.0"),
+        ({"dimension": float("nan")}, "dimension", "nan"),
+        ({"dimension": float("inf")}, "dimension", "inf"),
+        ({"dimension": (8.0, 8.0)}, "dimension", "2"),
+        ({"dimension": (8.0, 8.0, 8.0, 8.0)}, "dimension", "4"),
+        ({"dimension": (8.0, -8.0, 8.0)}, "dimension", "-8.0"),
+        ({"dimension": (8.0, float("nan"), 8.0)}, "dimension", "nan"),
+        ({"dimension": "8"}, "dimension", "'8'"),
+        ({"dimension": None}, "dimension", "None"),
+        ({"radius_scale": 0.0}, "radius_scale", "0.0"),
+        ({"radius_scale": -1.0}, "radius_scale", "-1.0"),
+        ({"radius_scale": float("nan")}, "radius_scale", "nan"),
+        ({"radius_scale": "1"}, "radius_scale", "'1'"),
+        ({"gaussian_radius_multiple": 0.0}, "gaussian_radius_multiple", "0.0"),
+        ({"gaussian_radius_multiple": float("nan")}, "gaussian_radius_multiple", "nan"),
+        ({"gaussian_radius_multiple": float("inf")}, "gaussian_radius_multiple", "inf"),
+        ({"gaussian_radius_multiple": "1"}, "gaussian_radius_multiple", "'1'"),
+        ({"tail": "cubic"}, "tail", "'cubic'"),
+        ({"tail": None}, "tail", "None"),
+        ({"tail": ["quadratic"]}, "tail", "quadratic"),
+        ({"binary": 1}, "binary", "1"),
+        ({"binary": "yes"}, "binary", "'yes'"),
+        ({"radius_type_indexed": "no"}, "radius_type_indexed", "'no'"),
+    ],
+)
+def test_settings(settings, name, seen):
+    text = message(gg.GridMaker, **settings)
+    assert name in text.split(":")[0] and seen in text and "expected" in text
+
+
+def test_unknown_setting():
+    assert "tails" in message(gg.GridMaker, tails="quadratic", errors=TypeError)
+
+
+@pytest.mark.parametrize("entrance", ["coords2grid", "forward"])
+def test_grid_too_large_for_memory(entrance):
+    """The message says how many GiB: 20001^3 points of float32 in two channels are 59,613 GiB."""
+    maker = gg.GridMaker(0.01, 200.0)
+    atoms = torch.zeros((1, 3)), torch.zeros(1, dtype=torch.int64), torch.ones(1)
+    call = maker.forward if entrance == "forward" else functools.partial(gg.coords2grid, maker)
+    text = message(call, (0, 0, 0), *atoms, n_types=2, errors=(MemoryError, ValueError))
+    assert "GiB" in text and "20001" in text
+    number = [float(word.replace(",", "")) for word in text.split() if word.replace(",", "").replace(".", "").isdigit()]
+    assert any(abs(value - 59613) < 60 for value in number), text
+
+
+BAD_GRIDS = {
+    "rank-3": (zeros(7, 5, 6), (7, 5, 6)),
+    "extra-batch": (zeros(1, 3, 7, 5, 6), (1, 3, 7, 5, 6)),
+    "other-X": (zeros(3, 6, 5, 6), (3, 6, 5, 6)),
+    "exchanged-axes": (zeros(3, 6, 5, 7), (3, 6, 5, 7)),
+    "other-T": (zeros(4, 7, 5, 6), (4, 7, 5, 6)),
+    "other-dtype": (zeros(3, 7, 5, 6, dtype=torch.float32), "float32"),
+    "integer": (zeros(3, 7, 5, 6, dtype=torch.int64), "int64"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_GRIDS)
+def test_out(kind):
+    """A wrong ``out`` is refused and left as it was."""
+    scene = make_scene("quadratic")
+    bad, seen = BAD_GRIDS[kind]
+    out = bad.clone()
+    text = message(gg.GridMaker(**scene.settings).forward, *scene.inputs, out=out)
+    assert_says(text, "out", seen)
+    assert torch.equal(out, bad)
+
+
+def test_out_must_be_contiguous_and_writeable():
+    scene = make_scene("quadratic")
+    maker = gg.GridMaker(**scene.settings)
+    scattered = zeros(3, 7, 5, 12)[..., ::2]
+    assert_says(message(maker.forward, *scene.inputs, out=scattered), "out")
+    frozen = np.zeros((3, 7, 5, 6))
+    frozen.setflags(write=False)
+    arrays = [array.numpy() for array in scene.inputs]
+    assert_says(message(maker.forward, *arrays, out=frozen), "out")
+    assert not scattered.any() and not frozen.any()
+    assert_says(message(maker.forward, *scene.inputs, out="here"), "out")
+
+
+@pytest.mark.parametrize("bad", ["coords", "types", "radii"])
+def test_nothing_is_written_before_an_error(bad):
+    """Values that lie on the CPU are checked before the first element of ``out`` changes."""
+    scene = make_scene("quadratic", type_mode="index")
+    value = {"coords": scene.coords.float(), "types": scene.types + 3, "radii": -scene.radii}[bad]
+    scene = scene.replace(**{bad: value})
+    out = torch.full((3, 7, 5, 6), 7.0, dtype=torch.float64)
+    message(gg.GridMaker(**scene.settings).forward, *scene.inputs, **scene.grouping, out=out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("kind", BAD_GRIDS)
+@pytest.mark.parametrize("name", ["grad_density", "relevance", "density"])
+def test_grids(name, kind):
+    scene = make_scene("quadratic")
+    maker = gg.GridMaker(**scene.settings)
+    bad, seen = BAD_GRIDS[kind]
+    good = zeros(3, 7, 5, 6)
+    if name == "grad_density":
+        text = message(maker.backward, *scene.inputs, bad)
+        other = message(maker.backward_gradients, *scene.inputs, bad, None, None, None)
+        assert other == text
+    else:
+        text = message(maker.backward_relevance, *scene.inputs, **{"density": good, "relevance": good, name: bad})
+    if kind == "other-T":  # the number of channels is read from the grid, so types disagree with it
+        assert text.startswith(("n_types:", f"{name}:")) and "4" in text
+    else:
+        assert_says(text, name, seen)
+
+
+@pytest.mark.parametrize("name", GRAD_GRADS)
+@pytest.mark.parametrize("problem", ["shape", "rank", "dtype", "kind"])
+def test_directions(name, problem):
+    scene = make_scene("quadratic")
+    grad_density, *grad_grads = scene.cotangents()
+    arrays = dict(zip(GRAD_GRADS, grad_grads))
+    good = arrays[name]
+    arrays[name] = {"shape": good[:-1], "rank": good[None], "dtype": good.float(), "kind": good.tolist()}[problem]
+    text = message(gg.GridMaker(**scene.settings).backward_gradients, *scene.inputs, grad_density, **arrays)
+    seen = {"dtype": "float32", "kind": "list"}.get(problem) or tuple(arrays[name].shape)
+    assert_says(text, name, seen)
+
+
+def test_a_direction_of_index_types():
+    scene = make_scene("quadratic", type_mode="index")
+    grad_density, grad_grad_coords, _, grad_grad_radii = scene.cotangents()
+    maker = gg.GridMaker(**scene.settings)
+    text = message(
+        maker.backward_gradients, *scene.inputs, grad_density, grad_grad_coords, zeros(5, 3), grad_grad_radii
+    )
+    assert_says(text, "grad_grad_types")
+
+
+def test_a_gradient_of_the_wrong_shape_from_autograd():
+    """torch refuses it before the kernels see it."""
+    scene = make_scene("quadratic")
+    coords = scene.coords.clone().requires_grad_()
+    density = gg.coords2grid(gg.GridMaker(**scene.settings), scene.center, coords, scene.types, scene.radii)
+    with pytest.raises(RuntimeError):
+        density.backward(zeros(3, 7, 5, 5))
+
+
+def test_numpy_integer_coordinates():
+    maker = gg.GridMaker(0.5, 3.0)
+    arrays = np.zeros((2, 3), dtype=int), np.zeros(2, dtype=int), np.ones(2)
+    assert_says(message(maker.forward, (0, 0, 0), *arrays, n_types=1, errors=TypeError), "coords", "int64")
+
+
+def test_coords2grid_takes_tensors_only():
+    """NumPy arrays would lose their gradients silently."""
+    maker = gg.GridMaker(0.5, 3.0)
+    arrays = np.zeros((2, 3)), np.ones((2, 1)), np.ones(2)
+    assert_says(message(gg.coords2grid, maker, (0, 0, 0), *arrays, errors=TypeError), "coords", "ndarray")

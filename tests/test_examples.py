@@ -1,0 +1,20 @@
+"""The examples of the README and of the documentation run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/start.md", "docs/one_atom.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples(page):
+    """Their assertions, where they have some, hold."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks
+    for block in blocks:
+        names = {}
+        exec(compile(block, page, "exec"), names)
+        assert "second" in names or names["coords"].grad.abs().sum() > 0

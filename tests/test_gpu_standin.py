@@ -1,0 +1,379 @@
+"""gridgrad.device and gridgrad.gpu with the real PyCUDA on the stand-in driver: see tests/cuda_on_cpu/build.py."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from cuda_on_cpu import standin
+from reference import Reference
+
+from gridgrad import GridMaker, cubins, device, gpu
+
+pytest.importorskip("pycuda.driver", reason="needs PyCUDA built by tests/cuda_on_cpu/build.py", exc_type=ImportError)
+if not standin.is_loaded():
+    pytest.skip("libcuda.so.1 is not the stand-in of tests/cuda_on_cpu", allow_module_level=True)
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+@pytest.fixture(autouse=True)
+def shimmed_cubins(monkeypatch):
+    """Modules of kernels compiled for the CPU instead of cubins."""
+    monkeypatch.setattr(cubins, "cubin", standin.image)
+
+
+@pytest.fixture(scope="module")
+def devices():
+    """Both devices of the driver."""
+    return [device.Device(ordinal) for ordinal in range(2)]
+
+
+@pytest.fixture
+def journal():
+    return standin.Journal()
+
+
+class Scene:
+    """A small grid with atoms, and the arguments of its kernels."""
+
+    def __init__(self, dtype=torch.float64, n_types=3, **settings):
+        generator = torch.Generator().manual_seed(3)
+        self.settings = dict(resolution=0.5, dimension=(3.0, 2.0, 2.5), **settings)
+        self.gm = GridMaker(**self.settings)
+        self.coords = (3 * torch.rand((6, 3), generator=generator, dtype=torch.float64) - 1.5).to(dtype)
+        self.types = torch.tensor([0, 2, 1, -1, 0, 2])
+        self.radii = (0.7 + torch.rand(6, generator=generator, dtype=torch.float64)).to(dtype)
+        self.n_types = n_types
+        self.density = torch.full((n_types, *self.gm.spatial_grid_dimensions()), -7.0, dtype=dtype)
+
+    def arguments(self, index=None):
+        """Addresses: the scene, and the index that it keeps, have to outlive the launch."""
+        self.index = index = self.types if index is None else index
+        return (
+            self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(), 0,
+            self.gm.geometry(self.coords.dtype), 1, len(self.coords), self.n_types, 0, self.density.data_ptr(),
+        )  # fmt: skip
+
+    def expected(self):
+        return Reference(**self.settings).forward(torch.zeros(3), self.coords, self.types, self.radii, self.n_types)
+
+    def check(self):
+        bar = 1e-12 if self.density.dtype == torch.float64 else 2e-6
+        torch.testing.assert_close(self.density.double(), self.expected(), rtol=bar, atol=bar)
+
+
+def kernels(which, dtype=torch.float64, streams=None):
+    return device.Kernels(which, REALS[dtype], streams or device.DefaultStream())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_launch_computes_the_density(devices, journal, dtype):
+    scene = Scene(dtype)
+    kernels(devices[0], dtype).density(*scene.arguments())
+    scene.check()
+    (launch,) = journal.read("launch")
+    assert launch.name == b"density"
+    assert launch.stream is None
+    assert launch.device == 0
+    assert launch.bytes == 5 * 8 + 18 * 8 + 4 * 8 + 8 + 8
+
+
+def test_every_kernel_and_its_grid(devices, journal):
+    scene = Scene(radius_type_indexed=True)
+    n, points = len(scene.coords), scene.density.shape[1:]
+    radii = torch.full((3,), 1.2, dtype=torch.float64)
+    partial, summed = torch.full((n,), -7.0, dtype=torch.float64), torch.full((3,), -7.0, dtype=torch.float64)
+    per_atom = torch.full((n, 3), -7.0, dtype=torch.float64)
+    grid = torch.ones_like(scene.density)
+    atoms = (scene.coords.data_ptr(), scene.types.data_ptr(), 0, radii.data_ptr(), 0)
+    scalars = (scene.gm.geometry(torch.float64), 1, n, 3, 0)
+    run = kernels(devices[0])
+    run.density_tangent(*atoms, per_atom.data_ptr(), 0, 0, *scalars, scene.density.data_ptr())
+    run.density_backward(*atoms, grid.data_ptr(), *scalars, per_atom.data_ptr(), 0, partial.data_ptr())
+    cotangents = (grid.data_ptr(), per_atom.data_ptr(), 0, 0)
+    run.density_backward_backward(*atoms, *cotangents, *scalars, 0, 0, partial.data_ptr())
+    run.density_relevance(*atoms, grid.data_ptr(), grid.data_ptr(), *scalars, partial.data_ptr())
+    run.radii_sum(partial.data_ptr(), scene.types.data_ptr(), 0, 1, n, 3, 0, summed.data_ptr())
+    launches = {entry.name.decode(): (entry.grid, entry.block) for entry in journal.read("launch")}
+    layout = devices[0].module("double").layout
+    tiles = -(-points[0] // layout.tangent_x) * -(-points[1] // layout.tile_y) * -(-points[2] // layout.tile_z)
+    assert launches == {
+        "density_tangent": (tiles, layout.tangent_threads),
+        "density_backward": (n, layout.atom_threads),
+        "density_backward_backward": (n, layout.atom_threads),
+        "density_relevance": (n, layout.atom_threads),
+        "radii_sum": (3, layout.atom_threads),
+    }
+    expected = torch.stack([partial[scene.types == k].sum() for k in range(3)])
+    torch.testing.assert_close(summed, expected, rtol=1e-14, atol=0)
+    assert not (per_atom == -7).any()
+    assert (partial[scene.types < 0] == 0).all()
+
+
+def test_nothing_to_do_launches_nothing(devices, journal):
+    scene = Scene()
+    arguments = list(scene.arguments())
+    arguments[7] = 0
+    kernels(devices[0]).density_relevance(*arguments[:5], 1, 1, *arguments[5:10], 1)
+    assert journal.read("launch") == []
+
+
+def test_too_many_blocks_is_an_error(devices):
+    scene = Scene()
+    arguments = list(scene.arguments())
+    arguments[6] = 2**31
+    with pytest.raises(ValueError, match=r"density: \d+ blocks; expected at most 2147483647"):
+        kernels(devices[0]).density(*arguments)
+
+
+def test_context_is_pushed_for_the_launch_only(devices, journal):
+    assert journal.stack_depth() == 0
+    scene = Scene()
+    kernels(devices[1]).density(*scene.arguments())
+    assert journal.read("launch")[0].device == 1
+    assert journal.stack_depth() == 0
+    with pytest.raises(Exception, match="pack requires exactly 12 arguments"):
+        kernels(devices[0]).density(*scene.arguments()[:-1])
+    assert journal.stack_depth() == 0
+
+
+def test_two_devices_load_their_own_modules(journal):
+    both = [device.Device(ordinal) for ordinal in range(2)]
+    for _ in range(2):
+        for one in both:
+            scene = Scene()
+            kernels(one).density(*scene.arguments())
+            scene.check()
+    assert [entry.device for entry in journal.read("load")] == [0, 1]
+    assert [entry.device for entry in journal.read("launch")] == [0, 1, 0, 1]
+
+
+def test_threads_launch_and_end_without_a_context(devices, journal):
+    scenes, depths = [Scene() for _ in range(4)], []
+
+    def work(scene):
+        for _ in range(5):
+            kernels(devices[0]).density(*scene.arguments())
+        depths.append(journal.stack_depth())
+
+    threads = [threading.Thread(target=work, args=(scene,)) for scene in scenes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for scene in scenes:
+        scene.check()
+    assert depths == [0] * 4
+    launches = journal.read("launch")
+    assert len(launches) == 20
+    assert len({entry.thread for entry in launches}) == 4
+
+
+def test_module_is_loaded_once_by_many_threads(journal):
+    one = device.Device(0)
+    barrier = threading.Barrier(4)
+
+    scenes = [Scene() for _ in range(4)]
+
+    def work(scene):
+        barrier.wait()
+        kernels(one).density(*scene.arguments())
+
+    threads = [threading.Thread(target=work, args=(scene,)) for scene in scenes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(journal.read("load")) == 1
+
+
+class FakeTorchStream:
+    """torch.cuda.Stream and ExternalStream, as far as TorchStreams uses them, on PyCUDA's events."""
+
+    def __init__(self, context, handle):
+        self.context, self.cuda_stream, self.library = context, handle, standin.Journal().library
+
+    def wait_stream(self, other):
+        self.context.push()
+        try:
+            event = ctypes.c_void_p()
+            assert self.library.cuEventCreate(ctypes.byref(event), 2) == 0
+            assert self.library.cuEventRecord(event, ctypes.c_void_p(other.cuda_stream)) == 0
+            assert self.library.cuStreamWaitEvent(ctypes.c_void_p(self.cuda_stream), event, 0) == 0
+            assert self.library.cuEventDestroy_v2(event) == 0
+        finally:
+            device.driver().Context.pop()
+
+
+@pytest.fixture
+def torch_streams(devices, monkeypatch):
+    """TorchStreams of device 0, and a function that sets torch's current stream."""
+    context = devices[0].context
+    current = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda where: current[-1])
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle, where: FakeTorchStream(context, handle))
+
+    def enter(handle):
+        current.append(FakeTorchStream(context, handle))
+
+    return gpu.TorchStreams(devices[0]), enter
+
+
+@pytest.fixture
+def foreign_streams(devices):
+    """Two streams that stand for torch's: TorchStreams sees their handles only."""
+    drv = device.driver()
+    devices[0].context.push()
+    streams = [drv.Stream(1), drv.Stream(1)]
+    drv.Context.pop()
+    return streams
+
+
+def test_default_stream_is_launched_on_directly(devices, journal, torch_streams):
+    streams, enter = torch_streams
+    enter(0)
+    scene = Scene()
+    kernels(devices[0], streams=streams).density(*scene.arguments())
+    scene.check()
+    assert [(entry.what, entry.stream) for entry in journal.read("record", "wait", "launch")] == [(b"launch", None)]
+
+
+def test_other_stream_is_bridged_by_events(devices, journal, torch_streams, foreign_streams):
+    streams, enter = torch_streams
+    handles = [stream.handle for stream in foreign_streams]
+    for handle in handles:
+        enter(handle)
+        scene = Scene()
+        for _ in range(2):
+            kernels(devices[0], streams=streams).density(*scene.arguments())
+        scene.check()
+    made = [entry for entry in journal.read("stream") if entry.stream not in handles]
+    assert [entry.other for entry in made] == [1, 1]  # non-blocking: does not wait for the default stream
+    sides = [entry.stream for entry in made]
+    expected = []
+    for handle, side in zip(handles, sides, strict=True):
+        once = [(b"record", handle, None), (b"wait", side, handle), (b"launch", side, None)]
+        once += [(b"record", side, None), (b"wait", handle, side)]
+        expected += 2 * once
+    found = [
+        (entry.what, entry.stream, None if entry.what == b"record" else entry.other)
+        for entry in journal.read("record", "wait", "launch")
+    ]
+    assert found == expected
+
+
+def test_capture_records_the_launch(devices, journal, torch_streams, foreign_streams):
+    streams, enter = torch_streams
+    handles = [stream.handle for stream in foreign_streams]
+    enter(handles[0])
+    scene = Scene()
+    run = kernels(devices[0], streams=streams)
+    run.density(*scene.arguments())
+    library = journal.library
+    assert library.cuStreamBeginCapture_v2(ctypes.c_void_p(handles[0]), 0) == 0
+    run.density(*scene.arguments())
+    enter(handles[1])
+    run.density(*scene.arguments())
+    captured = [entry.capture > 0 for entry in journal.read("launch")]
+    graph = ctypes.c_void_p()
+    assert library.cuStreamEndCapture(ctypes.c_void_p(handles[0]), ctypes.byref(graph)) == 0
+    assert captured == [False, True, False]
+    waits = [entry for entry in journal.read("wait") if entry.capture]
+    assert [entry.stream == handles[0] for entry in waits] == [False, True]
+
+
+def test_bad_index_is_reported_by_the_next_call(devices):
+    scene = Scene()
+    bad = torch.tensor([0, 2, 1, -1, 0, 3])
+    guard = scene.density.clone()
+    run = kernels(devices[0])
+    run.density(*scene.arguments(index=bad))
+    assert not torch.equal(scene.density, guard)
+    with pytest.raises(ValueError, match="types: an earlier call had an index >= n_types on cuda:0"):
+        run.density(*scene.arguments())
+    run.density(*scene.arguments())
+    scene.check()
+
+
+def test_check_reports_at_once(devices, monkeypatch, journal):
+    monkeypatch.setenv("GRIDGRAD_CHECK", "1")
+    scene = Scene()
+    with pytest.raises(ValueError, match="types: this call had an index"):
+        kernels(devices[0]).density(*scene.arguments(index=torch.tensor([0, 2, 1, -1, 0, 9])))
+    assert len(journal.read("synchronize")) == 1
+    scene.radii[2] = -1
+    with pytest.raises(ValueError, match="radii: this call had a radius <= 0"):
+        kernels(devices[0]).density(*scene.arguments())
+
+
+def test_bad_radius_gives_nan_and_no_error(devices):
+    scene = Scene()
+    scene.radii[2] = 0
+    kernels(devices[0]).density(*scene.arguments())
+    assert scene.density[1].isnan().all()
+    assert not scene.density[[0, 2]].isnan().any()
+    devices[0].fault[:] = 0
+
+
+def test_no_memory_for_the_module(monkeypatch):
+    monkeypatch.setenv("STANDIN_OUT_OF_MEMORY", "1")
+    scene = Scene()
+    with pytest.raises(MemoryError, match=r"cuda:0 \(stand-in 0\) has no memory left to load the kernels"):
+        kernels(device.Device(0)).density(*scene.arguments())
+    assert standin.Journal().stack_depth() == 0
+
+
+def test_gpu_kernels_and_check(monkeypatch):
+    enter = FakeTorchStream(None, 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda where: enter)
+    run = gpu.kernels(torch.float64, torch.device("cuda", 1))
+    assert gpu.kernels(torch.float64, torch.device("cuda", 1)) is run
+    scene = Scene()
+    run.density(*scene.arguments(index=torch.tensor([0, 2, 1, -1, 0, 4])))
+    with pytest.raises(ValueError, match="on cuda:1"):
+        gpu.check()
+    gpu.check()
+
+
+def run_python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+EXIT = """
+import sys, threading
+sys.path[:0] = {path!r}
+from cuda_on_cpu import standin
+from gridgrad import cubins, device
+from test_gpu_standin import Scene, kernels
+cubins.cubin = standin.image
+one = device.Device(0)
+scene = Scene()
+def work():
+    kernels(one).density(*scene.arguments())
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+work()
+print("done")
+"""
+
+
+def test_process_ends_cleanly():
+    code, out, error = run_python(EXIT.format(path=[*sys.path[:2], os.path.dirname(__file__)]))
+    assert (code, out.strip()) == (0, "done"), error
+    assert "PyCUDA" not in error
+    assert "context stack" not in error
+
+
+def test_no_device():
+    code = "from gridgrad import device\ntry:\n device.driver()\nexcept RuntimeError as error:\n print(error)"
+    status, out, error = run_python(code, STANDIN_NO_DEVICE="1")
+    assert status == 0, error
+    assert out.startswith("the NVIDIA driver finds no usable device")
