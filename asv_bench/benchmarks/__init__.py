@@ -1,0 +1,1 @@
+"""Benchmarks of gridgrad, run by asv."""

@@ -1,0 +1,81 @@
+"""Time against the number of atoms, channels, points and threads."""
+
+import numpy as np
+import torch
+
+from .workloads import DEVICES, PASSES, WORKLOADS, Workload, make_inputs, make_pass, prepare, require_device, seconds
+
+
+class Atoms:
+    """Time against the number of atoms in a box of fixed size, 14 channels, 48 points along each axis."""
+
+    params = (PASSES, (100, 1000, 10_000, 100_000, 1_000_000), DEVICES)
+    param_names = ("pass", "atoms", "device")
+    repeat = (2, 30, 2.0)
+
+    def setup(self, name, atoms, device):
+        self.run = prepare(name, Workload((atoms,), 14), device=device)
+
+    def time_atoms(self, name, atoms, device):
+        self.run()
+
+
+class AtomsSlope:
+    """Slope of log time against log atoms from 10,000 to 1,000,000 atoms: 1 is linear cost."""
+
+    params = (PASSES, DEVICES)
+    param_names = ("pass", "device")
+    unit = "slope"
+    counts = (10_000, 100_000, 1_000_000)
+
+    def setup(self, name, device):
+        require_device(device)
+
+    def track_atoms_slope(self, name, device):
+        times = []
+        for count in self.counts:
+            workload = Workload((count,), 14)
+            times.append(seconds(make_pass(name, workload, make_inputs(workload, torch.float32, device)), budget=1.0))
+        return float(np.polyfit(np.log(self.counts), np.log(times), 1)[0])
+
+
+class Channels:
+    """Time against the number of channels, 400 atoms."""
+
+    params = (PASSES, (1, 4, 16, 64, 256), DEVICES)
+    param_names = ("pass", "channels", "device")
+    repeat = (3, 50, 1.0)
+
+    def setup(self, name, channels, device):
+        self.run = prepare(name, Workload((400,), channels), device=device)
+
+    def time_channels(self, name, channels, device):
+        self.run()
+
+
+class Resolution:
+    """Time against the points per axis, 400 atoms and 14 channels in a box of 24 Å."""
+
+    params = (PASSES, (25, 49, 97, 145), DEVICES)
+    param_names = ("pass", "points", "device")
+    repeat = (3, 50, 1.0)
+
+    def setup(self, name, points, device):
+        self.run = prepare(name, Workload((400,), 14, 24.0 / (points - 1), 24.0), device=device)
+
+    def time_resolution(self, name, points, device):
+        self.run()
+
+
+class Threads:
+    """Time against the number of threads."""
+
+    params = (PASSES, tuple(WORKLOADS), (1, 2, 4, 8, 16, 32))
+    param_names = ("pass", "workload", "threads")
+    repeat = (3, 50, 1.0)
+
+    def setup(self, name, workload, threads):
+        self.run = prepare(name, workload, threads=threads)
+
+    def time_threads(self, name, workload, threads):
+        self.run()

@@ -1,0 +1,173 @@
+"""Time the CUDA kernels beside the memory bandwidth and libmolgrid, in one run.
+
+    python tools/gpu_benchmark.py [--json FILE]     64 complexes (400 atoms, 28 channels, 48^3, float32), one molecule
+    python tools/gpu_benchmark.py --exercise        every kernel once, small, for compute-sanitizer
+
+Without a usable GPU it says why and ends with status 0. libmolgrid is measured if it can be imported, from
+``MOLGRID_SITE`` if that is set.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+
+import gridgrad as gg
+from gridgrad import gpu
+
+BATCH, ATOMS, CHANNELS = 64, 400, 28
+SMALL_ATOMS, SMALL_CHANNELS = 40, 14
+
+
+def atoms(batch, n_atoms, n_channels, dtype=torch.float32):
+    """Draw padded atoms in a box of 23.5 A: coords, one-hot types, radii, index types."""
+    generator = torch.Generator().manual_seed(0)
+    coords = (torch.rand((batch, n_atoms, 3), generator=generator) - 0.5) * 23.5
+    index = torch.randint(0, n_channels, (batch, n_atoms), generator=generator)
+    radii = 1.2 + 0.8 * torch.rand((batch, n_atoms), generator=generator)
+    types = torch.nn.functional.one_hot(index, n_channels)
+    return coords.to("cuda", dtype), types.to("cuda", dtype), radii.to("cuda", dtype), index.cuda()
+
+
+def device_time(function, repeats=20):
+    """Return the median time on the GPU, in ms."""
+    for _ in range(3):
+        function()
+    times = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        function()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def host_time(function, repeats=200):
+    """Return the median time that a call takes on the host, in microseconds, with an idle GPU at its start."""
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        times.append(1e6 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def time_orders(gm, coords, types, radii, n_types=None):
+    """Return the times of the three orders, and the density."""
+    grid = gm.forward((0, 0, 0), coords, types, radii, n_types)
+    grad, v = torch.randn_like(grid), torch.randn_like(coords)
+    needs = [coords.clone().requires_grad_(), types, radii]
+
+    def backward():
+        density = gg.coords2grid(gm, (0, 0, 0), *needs, n_types)
+        (gradient,) = torch.autograd.grad(density, needs[0], grad)
+        return gradient
+
+    def double_backward():
+        density = gg.coords2grid(gm, (0, 0, 0), *needs, n_types)
+        cotangent = grad.requires_grad_()
+        (gradient,) = torch.autograd.grad(density, needs[0], cotangent, create_graph=True)
+        return torch.autograd.grad(gradient, (needs[0], cotangent), v)
+
+    forward = device_time(lambda: gm.forward((0, 0, 0), coords, types, radii, n_types, out=grid))
+    both = device_time(backward)
+    return {"forward": forward, "forward_backward": both, "with_double_backward": device_time(double_backward)}, grid
+
+
+def time_molgrid(coords, types, radii, grid):
+    """Return the times of libmolgrid's GridMaker, an example at a time as it has to be called, or why not."""
+    if "MOLGRID_SITE" in os.environ:
+        sys.path.insert(0, os.environ["MOLGRID_SITE"])
+    try:
+        import molgrid
+
+        gm = molgrid.GridMaker(resolution=0.5, dimension=23.5)
+        centre = molgrid.float3(0, 0, 0)
+        out, gradient = torch.empty_like(grid), torch.empty_like(coords)
+        type_gradient = torch.empty_like(types)
+
+        def forward():
+            for b in range(len(coords)):
+                gm.forward(centre, coords[b], types[b], radii[b], out[b])
+
+        def backward():
+            for b in range(len(coords)):
+                gm.backward(centre, coords[b], types[b], radii[b], grid[b], gradient[b], type_gradient[b])
+
+        return {"forward": device_time(forward, 5), "backward": device_time(backward, 5)}
+    except (ImportError, RuntimeError, TypeError, AttributeError, ValueError) as error:
+        return {"absent": f"{type(error).__name__}: {error}"}
+
+
+def measure():
+    """Measure everything."""
+    gm = gg.GridMaker()
+    coords, types, radii, index = atoms(BATCH, ATOMS, CHANNELS)
+    vector, grid = time_orders(gm, coords, types, radii)
+    zero = device_time(grid.zero_)
+    n_bytes = grid.numel() * grid.element_size()
+    results = {
+        "device": torch.cuda.get_device_name(),
+        "config": gg.config.config(),
+        "bytes": n_bytes,
+        "zero_ms": zero,
+        "zero_GB_per_s": n_bytes / zero / 1e6,
+        "vector_ms": vector,
+        "index_ms": time_orders(gm, coords, index, radii, CHANNELS)[0],
+        "molgrid_ms": time_molgrid(coords, types, radii, grid),
+    }
+    results["forward_over_zero_bandwidth"] = zero / vector["forward"]
+    coords, types, radii, index = atoms(1, SMALL_ATOMS, SMALL_CHANNELS)
+    one = coords[0], types[0], radii[0]
+    small = gm.forward((0, 0, 0), *one)
+    results["small_forward_host_us"] = host_time(lambda: gm.forward((0, 0, 0), *one, out=small))
+    results["torch_empty_op_host_us"] = host_time(lambda: torch.add(radii, radii, out=radii))
+    return results
+
+
+def exercise():
+    """Run every kernel once in every precision and layout."""
+    for dtype in (torch.float32, torch.float64):
+        for dimension in (5.0, (5.5, 4.0, 6.0)):
+            for by_type in (False, True):
+                gm = gg.GridMaker(dimension=dimension, radius_type_indexed=by_type, tail="quintic")
+                coords, types, radii, index = atoms(2, 6, 5, dtype)
+                coords, radii = coords / 5, radii[0, :5].clone() if by_type else radii
+                for kind in (types, index):
+                    density = gm.forward((0, 0, 0), coords, kind, radii, 5)
+                    gm.backward((0, 0, 0), coords, kind, radii, density)
+                    v_types = types if kind is types else None
+                    gm.backward_gradients((0, 0, 0), coords, kind, radii, density, coords, v_types, radii)
+                    gm.backward_relevance((0, 0, 0), coords, kind, radii, density, density)
+    gpu.check()
+
+
+def main():
+    """Measure or exercise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="write the results to this file")
+    parser.add_argument("--exercise", action="store_true", help="run every kernel once")
+    arguments = parser.parse_args()
+    usable, reason = gpu.availability()
+    if not usable:
+        print(f"no usable GPU: {reason}")
+        return
+    if arguments.exercise:
+        exercise()
+        return
+    text = json.dumps(measure(), indent=2)
+    print(text)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
