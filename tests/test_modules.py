@@ -3,9 +3,13 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from data_parallel import Network
 from rows import row
 from scenes import assert_close, assert_same_bits, make_scene
 from torch.utils.checkpoint import checkpoint
@@ -20,16 +24,6 @@ def scene():
 
 def layer(scene, center=(0.1, 0.2, 0.3)):
     return gg.Coords2Grid(gg.GridMaker(**scene.settings), center)
-
-
-class Network(torch.nn.Module):
-    def __init__(self, scene):
-        super().__init__()
-        self.grid = layer(scene)
-        self.conv = torch.nn.Conv3d(scene.n_types, 2, 3)
-
-    def forward(self, coords, types, radii):
-        return self.conv(self.grid(coords, types, radii)).mean((2, 3, 4))
 
 
 @row("`copy.deepcopy`, `pickle`, `torch.save` of `Coords2Grid`")
@@ -167,23 +161,21 @@ def test_data_parallel(scene):
 
 @row("`DistributedDataParallel` (gloo)")
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
-def test_distributed_data_parallel(scene, tmp_path):
-    scene = scene.to(torch.float32)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        network = Network(scene)
-        parallel = torch.nn.parallel.DistributedDataParallel(copy.deepcopy(network))
-        gradients = []
-        for model in (network, parallel.module, parallel):
-            model.zero_grad()
-            coords = scene.coords.clone().requires_grad_()
-            model(coords, *scene.inputs[2:]).square().sum().backward()
-            gradients.append((coords.grad, next(model.parameters()).grad.clone()))
-        for found in gradients[1:]:
-            assert_same_bits(found[0], gradients[0][0])
-            assert_close(found[1], gradients[0][1], 1e-6)
-    finally:
-        torch.distributed.destroy_process_group()
+def test_distributed_data_parallel():
+    """Where gloo fails or hangs on torch's own layers, nothing can be said of ours."""
+    script = Path(__file__).with_name("data_parallel.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            done, errors = process.communicate(timeout=180)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            done, errors = process.communicate()
+            errors += "took longer than 180 s"
+    if not done:
+        pytest.skip(f"gloo does not work here: {errors.strip().splitlines()[-1:]}")
+    assert done.split() == ["torch", "gridgrad"], errors
 
 
 @row("`torch.inference_mode`")
