@@ -4,6 +4,27 @@ from profile cimport Profile, profile, profile_slope, real
 from support cimport LANES, Support
 from workspace cimport Workspace
 
+cdef extern from *:
+    """
+    /* What a register holds of a chunk; arithmetic goes lane by lane. Sums live in it: an array would live on the stack. */
+    #if defined(__AVX512F__)
+    enum { WIDTH = 64 / sizeof(REAL) };
+    #elif defined(__AVX__)
+    enum { WIDTH = 32 / sizeof(REAL) };
+    #else
+    enum { WIDTH = 16 / sizeof(REAL) };
+    #endif
+    typedef REAL lanes __attribute__((vector_size(WIDTH * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+    #define NO_LANES ((lanes){0})
+    /* x where mask is not 0, else 0, whatever x is there */
+    #define only_where(mask, x) ((lanes)((__typeof__((x) != (x)))(x) & ((mask) != NO_LANES)))
+    """
+    int WIDTH
+    ctypedef real lanes
+    const lanes NO_LANES
+    lanes only_where(lanes mask, lanes x) nogil
+
+
 cdef inline void load(const real* source, int lanes, real* target) noexcept nogil:
     cdef int l
     if lanes == LANES:
@@ -14,12 +35,25 @@ cdef inline void load(const real* source, int lanes, real* target) noexcept nogi
             target[l] = source[l] if l < lanes else <real>0
 
 
-cdef inline real total(const real* lanes) noexcept nogil:
+cdef inline lanes lanes_of(const real* values, long long c, int part) noexcept nogil:
+    # lanes from `part` on of a chunk of a block
+    return (<lanes*>(values + c * LANES + part))[0]
+
+
+cdef inline lanes grid_lanes(const real* grid, const Support* a, long long c, int part, real* edge) noexcept nogil:
+    # the same of the grid below it; edge: room for a chunk that the grid does not fill
+    if a.lanes == LANES:
+        return (<lanes*>(grid + a.offset[c] + part))[0]
+    load(grid + a.offset[c], a.lanes, edge)
+    return (<lanes*>(edge + part))[0]
+
+
+cdef inline real total(const real* sums) noexcept nogil:
     # fixed order: halves onto halves
     cdef real v[8]
     cdef int l
     for l in range(8):
-        v[l] = lanes[l] + lanes[l + 8]
+        v[l] = sums[l] + sums[l + 8]
     for l in range(4):
         v[l] = v[l] + v[l + 4]
     return (v[0] + v[2]) + (v[1] + v[3])

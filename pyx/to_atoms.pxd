@@ -6,7 +6,8 @@ from libc.string cimport memset
 from profile cimport Profile, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Support, next_block, place
 from atoms cimport Atoms, example_of, is_nan, radius_slot
-from block cimport fill_phi, fill_phi_v, fill_slope, load, total
+from block cimport (NO_LANES, WIDTH, fill_phi, fill_phi_v, fill_slope, grid_lanes, lanes, lanes_of, load, only_where,
+                    total)
 from workspace cimport Workspace
 
 
@@ -28,60 +29,38 @@ cdef struct ToAtoms:
 cdef inline void accumulate(const real* grid, real weight, Support* a, bint first, real* target) noexcept nogil:
     # target[c] (+)= weight * grid[c] over the chunks of a block
     cdef long long c
-    cdef int l
-    cdef real v[LANES]
-    for c in range(a.n):
-        load(grid + a.offset[c], a.lanes, v)
-        if first:
-            for l in range(LANES):
-                target[c * LANES + l] = weight * v[l]
-        else:
-            for l in range(LANES):
-                target[c * LANES + l] += weight * v[l]
+    cdef int part = 0
+    cdef lanes value
+    cdef real edge[LANES]
+    while part < LANES:
+        for c in range(a.n):
+            value = weight * grid_lanes(grid, a, c, part, edge)
+            if not first:
+                value = value + lanes_of(target, c, part)
+            (<lanes*>(target + c * LANES + part))[0] = value
+        part += WIDTH
 
 
 cdef inline real inner(const real* grid, const real* values, Support* a) noexcept nogil:
-    # sum over a block of values * grid, where values != 0; four partial sums hide the latency of the addition
+    # sum over a block of values * grid, where values != 0; two partial sums hide the latency of the addition
     cdef long long c, n = a.n
-    cdef int l
-    cdef real v[LANES]
-    cdef real sums[4 * LANES]
-    cdef real* part
-    for l in range(4 * LANES):
-        sums[l] = 0
-    for c in range(n):
-        load(grid + a.offset[c], a.lanes, v)
-        part = sums + c % 4 * LANES
-        for l in range(LANES):
-            part[l] += v[l] * values[c * LANES + l] if values[c * LANES + l] != 0 else <real>0
-    for l in range(LANES):
-        sums[l] = (sums[l] + sums[l + 2 * LANES]) + (sums[l + LANES] + sums[l + 3 * LANES])
-    return total(sums)
-
-
-cdef inline real inner_accumulate(const real* grid, const real* values, real weight, Support* a, bint first,
-                                  real* target) noexcept nogil:
-    # `inner` and `accumulate` in one pass over the grid
-    cdef long long c, n = a.n
-    cdef int l
-    cdef real v[LANES]
-    cdef real sums[4 * LANES]
-    cdef real* part
-    for l in range(4 * LANES):
-        sums[l] = 0
-    for c in range(n):
-        load(grid + a.offset[c], a.lanes, v)
-        part = sums + c % 4 * LANES
-        for l in range(LANES):
-            part[l] += v[l] * values[c * LANES + l] if values[c * LANES + l] != 0 else <real>0
-        if first:
-            for l in range(LANES):
-                target[c * LANES + l] = weight * v[l]
-        else:
-            for l in range(LANES):
-                target[c * LANES + l] += weight * v[l]
-    for l in range(LANES):
-        sums[l] = (sums[l] + sums[l + 2 * LANES]) + (sums[l + LANES] + sums[l + 3 * LANES])
+    cdef int part = 0
+    cdef lanes even, odd, value
+    cdef real sums[LANES]
+    cdef real edge[LANES]
+    while part < LANES:
+        even = NO_LANES
+        odd = NO_LANES
+        for c in range(0, n - 1, 2):
+            value = lanes_of(values, c, part)
+            even = even + only_where(value, value * grid_lanes(grid, a, c, part, edge))
+            value = lanes_of(values, c + 1, part)
+            odd = odd + only_where(value, value * grid_lanes(grid, a, c + 1, part, edge))
+        if n % 2 == 1:
+            value = lanes_of(values, n - 1, part)
+            even = even + only_where(value, value * grid_lanes(grid, a, n - 1, part, edge))
+        (<lanes*>(sums + part))[0] = even + odd
+        part += WIDTH
     return total(sums)
 
 
@@ -93,17 +72,12 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, long long 
     cdef const real* weights = NULL
     cdef const real* grid
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c
-    cdef real s_xy, delta_x, delta_y
-    cdef const real* s_z
-    cdef const real* delta_z
-    cdef const real* phi_s
-    cdef const real* grad_w
-    cdef real v[LANES]
+    cdef lanes v, along_x, along_y, along_z, along_s
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
     cdef real sum_s[LANES]
-    cdef int l
+    cdef int part
     cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, first
     grid = call.grad_density + (b * atoms.n_types + k_begin) * volume
     if atoms.weights != NULL:
@@ -124,30 +98,25 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, long long 
                 first = False
         if first:
             continue
-        for l in range(LANES):
-            sum_x[l] = 0
-            sum_y[l] = 0
-            sum_z[l] = 0
-            sum_s[l] = 0
-        for c in range(a.n):                # G w phi_s
-            delta_x = a.delta_x[c]
-            delta_y = a.delta_y[c]
-            delta_z = a.delta[2] + a.lane[c]
-            phi_s = space.phi_s + c * LANES
-            grad_w = space.grad_w + c * LANES
-            for l in range(LANES):
-                v[l] = phi_s[l] * grad_w[l] if phi_s[l] != 0 else <real>0
-            for l in range(LANES):
-                sum_x[l] += v[l] * delta_x
-            for l in range(LANES):
-                sum_y[l] += v[l] * delta_y
-            for l in range(LANES):
-                sum_z[l] += v[l] * delta_z[l]
-            if call.grad_radii != NULL:
-                s_xy = a.s_xy[c]
-                s_z = a.s[2] + a.lane[c]
-                for l in range(LANES):
-                    sum_s[l] += v[l] * (s_xy + s_z[l]) if v[l] != 0 else <real>0
+        part = 0
+        while part < LANES:                 # G w phi_s
+            along_x = NO_LANES
+            along_y = NO_LANES
+            along_z = NO_LANES
+            along_s = NO_LANES
+            for c in range(a.n):
+                v = lanes_of(space.phi_s, c, part)
+                v = only_where(v, v * lanes_of(space.grad_w, c, part))
+                along_x = along_x + a.delta_x[c] * v
+                along_y = along_y + a.delta_y[c] * v
+                along_z = along_z + (<lanes*>(a.delta[2] + a.lane[c] + part))[0] * v
+                if call.grad_radii != NULL:
+                    along_s = along_s + only_where(v, v * (a.s_xy[c] + (<lanes*>(a.s[2] + a.lane[c] + part))[0]))
+            (<lanes*>(sum_x + part))[0] = along_x
+            (<lanes*>(sum_y + part))[0] = along_y
+            (<lanes*>(sum_z + part))[0] = along_z
+            (<lanes*>(sum_s + part))[0] = along_s
+            part += WIDTH
         sums[0] += -2.0 / (radius * radius) * <double>total(sum_x)
         sums[1] += -2.0 / (radius * radius) * <double>total(sum_y)
         sums[2] += -2.0 / (radius * radius) * <double>total(sum_z)
@@ -166,19 +135,23 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, l
     cdef const real* v_weights = NULL
     cdef const real* grid
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c
-    cdef real s, phi_s, phi_ss, s_v, along, first_order, second_order, q, v_z, v_radius, along_xy
+    cdef real s, phi_s, phi_ss, s_v, along, first_order, second_order, v_z, v_radius, along_xy
     cdef real from_coords, from_radius, mixed, radius_along, radius_radius, radius_s
     cdef real v_coords[3]
-    cdef real s_xy, core_xy, delta_x, delta_y
+    cdef real s_xy, core_xy
     cdef const real* s_z
     cdef const real* core_z
     cdef const real* delta_z
+    cdef real q[LANES]
+    cdef real b_lanes[LANES]
+    cdef real r_lanes[LANES]
+    cdef lanes v, along_x, along_y, along_z, along_b, along_s
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
     cdef real sum_b[LANES]
     cdef real sum_s[LANES]
-    cdef int l
+    cdef int l, part
     cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, first_w, first_v, moved
     grid = call.grad_density + (b * atoms.n_types + k_begin) * volume
     if atoms.weights != NULL:
@@ -210,13 +183,9 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, l
                 accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, first_w, space.grad_w)
                 first_w = False
             if wants_theta and v_weights != NULL and v_weights[k] != 0:
-                if grad_weights != NULL and moved:
-                    grad_weights[k] += inner_accumulate(grid + k * volume, space.phi_v, v_weights[k], a, first_v,
-                                                        space.grad_v)
-                else:
-                    accumulate(grid + k * volume, v_weights[k], a, first_v, space.grad_v)
+                accumulate(grid + k * volume, v_weights[k], a, first_v, space.grad_v)
                 first_v = False
-            elif grad_weights != NULL and moved:
+            if grad_weights != NULL and moved:
                 grad_weights[k] += inner(grid + k * volume, space.phi_v, a)
         if first_w and first_v:
             continue
@@ -224,18 +193,10 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, l
             memset(space.grad_w, 0, a.n * LANES * sizeof(real))
         if first_v:
             memset(space.grad_v, 0, a.n * LANES * sizeof(real))
-        for l in range(LANES):
-            sum_x[l] = 0
-            sum_y[l] = 0
-            sum_z[l] = 0
-            sum_b[l] = 0
-            sum_s[l] = 0
         for c in range(a.n):                # A = G w phi_ss s_v + G v_w phi_s, B = G w phi_s
             s_xy = a.s_xy[c]
             core_xy = a.core_xy[c]
-            delta_x = a.delta_x[c]
-            delta_y = a.delta_y[c]
-            along_xy = delta_x * v_coords[0] + delta_y * v_coords[1]
+            along_xy = a.delta_x[c] * v_coords[0] + a.delta_y[c] * v_coords[1]
             s_z = a.s[2] + a.lane[c]
             core_z = a.core[2] + a.lane[c]
             delta_z = a.delta[2] + a.lane[c]
@@ -250,12 +211,35 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, l
                 second_order = second_order if s <= coefficients.cutoff_s else <real>0
                 first_order = first_order if s <= coefficients.cutoff_s else <real>0
                 s = s if s <= coefficients.cutoff_s else <real>0
-                q = second_order * from_coords + first_order * mixed
-                sum_x[l] += q * delta_x
-                sum_y[l] += q * delta_y
-                sum_z[l] += q * delta_z[l]
-                sum_b[l] += first_order
-                sum_s[l] += second_order * radius_s * s + first_order * (radius_along * along + radius_radius * s)
+                q[l] = second_order * from_coords + first_order * mixed
+                b_lanes[l] = first_order
+                r_lanes[l] = second_order * radius_s * s + first_order * (radius_along * along + radius_radius * s)
+            for l in range(LANES):
+                space.grad_w[c * LANES + l] = q[l]
+            for l in range(LANES):
+                space.grad_v[c * LANES + l] = b_lanes[l]
+            for l in range(LANES):
+                space.phi_s[c * LANES + l] = r_lanes[l]
+        part = 0
+        while part < LANES:
+            along_x = NO_LANES
+            along_y = NO_LANES
+            along_z = NO_LANES
+            along_b = NO_LANES
+            along_s = NO_LANES
+            for c in range(a.n):
+                v = lanes_of(space.grad_w, c, part)
+                along_x = along_x + a.delta_x[c] * v
+                along_y = along_y + a.delta_y[c] * v
+                along_z = along_z + (<lanes*>(a.delta[2] + a.lane[c] + part))[0] * v
+                along_b = along_b + lanes_of(space.grad_v, c, part)
+                along_s = along_s + lanes_of(space.phi_s, c, part)
+            (<lanes*>(sum_x + part))[0] = along_x
+            (<lanes*>(sum_y + part))[0] = along_y
+            (<lanes*>(sum_z + part))[0] = along_z
+            (<lanes*>(sum_b + part))[0] = along_b
+            (<lanes*>(sum_s + part))[0] = along_s
+            part += WIDTH
         sums[0] += <double>total(sum_x) - <double>from_coords * v_coords[0] * total(sum_b)
         sums[1] += <double>total(sum_y) - <double>from_coords * v_coords[1] * total(sum_b)
         sums[2] += <double>total(sum_z) - <double>from_coords * v_coords[2] * total(sum_b)
