@@ -59,25 +59,6 @@ cdef inline real total(const real* sums) noexcept nogil:
     return (v[0] + v[2]) + (v[1] + v[3])
 
 
-cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,
-                           real* grid) noexcept nogil:
-    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block
-    cdef long long c, n = a.n
-    cdef int lanes = a.lanes, l
-    cdef real* target
-    cdef real v[LANES]
-    for c in range(n):
-        target = grid + a.offset[c]
-        for l in range(LANES):
-            v[l] = w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
-        if lanes == LANES:
-            for l in range(LANES):
-                target[l] += v[l]
-        else:
-            for l in range(lanes):
-                target[l] += v[l]
-
-
 cdef inline void fill_phi(Workspace* space) noexcept nogil:
     # phi of the block
     cdef Support* a = &space.support
@@ -145,3 +126,21 @@ cdef inline void fill_phi_v(Workspace* space, const real* v_coords, real from_co
                 if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
             space.phi_v[c * LANES + l] = v[l]
+
+
+cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,
+                           real* grid) noexcept nogil:
+    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block
+    cdef long long c
+    cdef int part = 0, l
+    cdef lanes* target
+    if a.lanes < LANES:
+        for c in range(a.n):
+            for l in range(a.lanes):
+                grid[a.offset[c] + l] += w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
+        return
+    while part < LANES:
+        for c in range(a.n):
+            target = <lanes*>(grid + a.offset[c] + part)
+            target[0] = target[0] + (w * lanes_of(values, c, part) + w_v * lanes_of(values_v, c, part))
+        part += WIDTH
