@@ -120,30 +120,38 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
 
 cdef inline bint next_block(Support* a) noexcept nogil:
     # The next up to CHUNKS chunks of the support, x outermost, z innermost. False: none left.
-    cdef long long x = a.x, y = a.y, z = a.z, n = 0, row
-    cdef real s_xy, core_xy
+    # Every chunk is noted; one beyond the cutoff is overwritten by the next.
+    cdef long long x = a.x, y = a.y, z = a.z, n = 0, n_y = a.count[1], n_z = a.count[2], n_points = a.grid.points[2], row
+    cdef const real* s_y = a.s[1]
+    cdef const real* core_y = a.core[1]
+    cdef const real* delta_y = a.delta[1]
+    cdef const real* s_min = a.s_min
+    cdef const long long* z_start = a.z_start
+    cdef real s_x, core_x, delta_x, cutoff_s = a.profile.cutoff_s
     while x < a.count[0] and n < CHUNKS:
-        s_xy = a.s[0][x] + a.s[1][y]
-        if s_xy <= a.profile.cutoff_s:
-            core_xy = a.core[0][x] * a.core[1][y]
-            row = ((a.first[0] + x) * a.grid.points[1] + a.first[1] + y) * a.grid.points[2]
-            while z < a.count[2] and n < CHUNKS:
-                if s_xy + a.s_min[z] <= a.profile.cutoff_s:
-                    a.offset[n] = row + a.z_start[z]
-                    a.lane[n] = z * LANES
-                    a.delta_x[n] = a.delta[0][x]
-                    a.delta_y[n] = a.delta[1][y]
-                    a.s_xy[n] = s_xy
-                    a.core_xy[n] = core_xy
-                    n += 1
+        s_x = a.s[0][x]
+        core_x = a.core[0][x]
+        delta_x = a.delta[0][x]
+        row = ((a.first[0] + x) * a.grid.points[1] + a.first[1] + y) * n_points
+        while y < n_y and n < CHUNKS:
+            while z < n_z and n < CHUNKS:
+                a.offset[n] = row + z_start[z]
+                a.lane[n] = z * LANES
+                a.delta_x[n] = delta_x
+                a.delta_y[n] = delta_y[y]
+                a.s_xy[n] = s_x + s_y[y]
+                a.core_xy[n] = core_x * core_y[y]
+                n += <long long>(s_x + s_y[y] + s_min[z] <= cutoff_s)
                 z += 1
-            if z < a.count[2]:
+            if z < n_z:
                 break
-        z = 0
-        y += 1
-        if y == a.count[1]:
-            y = 0
-            x += 1
+            z = 0
+            y += 1
+            row += n_points
+        if y < n_y:
+            break
+        y = 0
+        x += 1
     a.x = x
     a.y = y
     a.z = z
