@@ -6,7 +6,7 @@ from workspace cimport Workspace
 
 cdef extern from *:
     """
-    /* What a register holds of a chunk; arithmetic goes lane by lane. Sums live in it: an array would live on the stack. */
+    /* What a register holds of a chunk; arithmetic goes lane by lane. For sums: an array would live on the stack. */
     #if defined(__AVX512F__)
     enum { WIDTH = 64 / sizeof(REAL) };
     #elif defined(__AVX__)

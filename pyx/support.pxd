@@ -121,7 +121,8 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
 cdef inline bint next_block(Support* a) noexcept nogil:
     # The next up to CHUNKS chunks of the support, x outermost, z innermost. False: none left.
     # Every chunk is noted; one beyond the cutoff is overwritten by the next.
-    cdef long long x = a.x, y = a.y, z = a.z, n = 0, n_y = a.count[1], n_z = a.count[2], n_points = a.grid.points[2], row
+    cdef long long x = a.x, y = a.y, z = a.z, n = 0, row
+    cdef long long n_y = a.count[1], n_z = a.count[2], n_points = a.grid.points[2]
     cdef const real* s_y = a.s[1]
     cdef const real* core_y = a.core[1]
     cdef const real* delta_y = a.delta[1]

@@ -1,5 +1,6 @@
 """Fixtures of the numerical tests."""
 
+import browser
 import pytest
 import torch
 from hypothesis import settings
@@ -14,3 +15,10 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def chromium():
+    """Skip where Chromium is missing or does not work."""
+    if browser.missing():
+        pytest.skip(browser.missing())

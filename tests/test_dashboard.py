@@ -6,13 +6,12 @@ import itertools
 import math
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
 import threading
 import types
 
 import pytest
+from browser import browse
 
 pytest.importorskip("asv", reason="asv is not installed")
 
@@ -27,8 +26,6 @@ import vendor
 
 PASSES, WORKLOADS = ("density", "double_backward"), ("ligand", "complex")
 DTYPES, DEVICES = ("float32", "float64"), ("cpu", "cuda")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 
 
@@ -169,15 +166,9 @@ def address(published):
         server.shutdown()
 
 
-def browse(address, *options):
-    """Load a page in Chromium, with every host but this one unreachable; return the DOM and what it logged."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000"]
-    command += [
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--enable-logging=stderr",
-        "--window-size=1280,900",
-    ]
-    done = subprocess.run([*command, *options, address], capture_output=True, text=True, timeout=120, check=True)
+def load(address, *options):
+    """Return the DOM and what the browser logged."""
+    done = browse(address, "--disable-gpu", "--virtual-time-budget=8000", "--window-size=1280,900", *options)
     return done.stdout, done.stderr
 
 
@@ -195,21 +186,21 @@ def test_published_front_page_shows_the_run(published):
     assert '<a href="index.html">GPU against CPU</a>' in (published / "asv.html").read_text()
 
 
-@needs_chromium
+@pytest.mark.usefixtures("chromium")
 def test_browser_draws_the_front_page(address):
-    dom, _ = browse(f"{address}/", "--dump-dom")
+    dom, _ = load(f"{address}/", "--dump-dom")
     assert "<svg" in dom and "<circle" in dom
 
 
-@needs_chromium
+@pytest.mark.usefixtures("chromium")
 def test_browser_draws_a_graph_without_network(address, tmp_path):
     matplotlib_image = pytest.importorskip("matplotlib.image")
     graph = f"{address}/asv.html#{front_page.BENCHMARK}"
-    dom, log = browse(graph, "--dump-dom")
+    dom, log = load(graph, "--dump-dom")
     assert "Uncaught" not in log
     assert "flot-base" in dom and "flot-tick-label" in dom
     picture = tmp_path / "graph.png"
-    browse(graph, f"--screenshot={picture}")
+    load(graph, f"--screenshot={picture}")
     pixels = matplotlib_image.imread(str(picture))[70:780, 240:1260, :3]
     coloured = pixels.max(-1) - pixels.min(-1) > 0.2
     assert coloured.sum() > 20, "nothing is drawn in the graph's area"

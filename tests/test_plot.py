@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import browse
 from mol_data import cdk2, posebusters
 
 import gridgrad as gg
@@ -231,19 +232,14 @@ def test_surface_is_a_closed_sphere_that_faces_outward(tmp_path):
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
 
 
-_BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-
-
-@pytest.mark.skipif(_BROWSER is None, reason="needs chromium to open the page")
+@pytest.mark.usefixtures("chromium")
 def test_page_opens_in_a_browser(tmp_path, ligand, grid):
     path = tmp_path / "grid.html"
     write_page(path, grid, ligand)
-    command = [
-        _BROWSER, "--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=4000", "--dump-dom", path.as_uri(),
-    ]  # fmt: skip
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    run = browse(
+        path.as_uri(), "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+        "--virtual-time-budget=4000", "--dump-dom",
+    )  # fmt: skip
     console = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
     if any("no WebGL" in line for line in console):
         pytest.skip("this browser has no WebGL 2")
