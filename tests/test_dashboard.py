@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import types
+import urllib.request
 
 import pytest
 from browser import browse
@@ -162,7 +163,13 @@ def address(published):
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(published))
     ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        there = f"http://127.0.0.1:{server.server_port}"
+        try:
+            urllib.request.urlopen(there, timeout=30).close()
+        except OSError as error:
+            server.shutdown()
+            pytest.skip(f"127.0.0.1 cannot be reached here: {error}")
+        yield there
         server.shutdown()
 
 
