@@ -221,7 +221,7 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, l
             for l in range(LANES):
                 space.phi_s[c * LANES + l] = r_lanes[l]
         part = 0
-        while part < LANES:
+        while part < LANES:                 # the scratch now holds what is summed
             along_x = NO_LANES
             along_y = NO_LANES
             along_z = NO_LANES
