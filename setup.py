@@ -62,14 +62,14 @@ class BuildKernels(build_ext):
 
 
 def kernels():
-    """Return one extension per precision and SIMD level, named gridgrad.cpu.density_{precision}_{level}."""
+    """Return one extension per precision and SIMD level, named gridgrad.kernels.cpu.density_{precision}_{level}."""
     variants = []
     for precision, real in PRECISIONS.items():
         for level, flags in LEVELS.items():
             name = f"density_{precision}_{level}"
             variants.append(
                 Extension(
-                    f"gridgrad.cpu.{name}",
+                    f"gridgrad.kernels.cpu.{name}",
                     [(GENERATED / f"{name}.c").as_posix()],
                     include_dirs=[GENERATED.as_posix()],
                     depends=[path.as_posix() for path in sorted(Path("pyx").glob("*.p*"))],

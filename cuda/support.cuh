@@ -14,7 +14,7 @@ enum {
     CHANNELS = 4 // accumulated at a time
 };
 
-struct Geometry { // packed by gridgrad/grid.py
+struct Geometry { // packed by gridgrad/grid/grid.py
     double resolution;
     double origin[3];
     double radius_scale;

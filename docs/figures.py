@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import gridgrad as gg
-from gridgrad.profile import profile_coefficients
+from gridgrad.grid.profile import profile_coefficients
 
 TAILS = ("quadratic", "quintic", "truncated", "binary")
 COLORS = {"quadratic": "#0072b2", "quintic": "#d55e00", "truncated": "#009e73", "binary": "#7a5195"}

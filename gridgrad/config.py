@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from gridgrad import cpu
+from gridgrad.kernels import cpu
 
 
 def _version(package: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gridgrad import validate
-from gridgrad.derivatives import density
+from gridgrad.autograd import validate
+from gridgrad.autograd.derivatives import density
 from gridgrad.grid import Grid
 
 _is_autocasting = torch._C._is_any_autocast_enabled

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad import ops, validate
+from gridgrad.autograd import ops, validate
 from gridgrad.grid import Grid
 
 

@@ -1,5 +1,5 @@
 # The profile of one atom as a function of s, the squared scaled distance: phi, phi_s, phi_ss.
-# One text serves every tail; the coefficients come from gridgrad/profile.py. Mirror: cuda/profile.cuh.
+# One text serves every tail; the coefficients come from gridgrad/grid/profile.py. Mirror: cuda/profile.cuh.
 
 cdef extern from *:
     """

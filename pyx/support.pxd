@@ -11,7 +11,7 @@ cdef enum:
     CHUNKS = 128    # chunks of a block
 
 
-cdef struct Geometry:   # packed by gridgrad/grid.py
+cdef struct Geometry:   # packed by gridgrad/grid/grid.py
     double resolution
     double origin[3]
     double radius_scale

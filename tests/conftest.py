@@ -1,9 +1,9 @@
 """Fixtures of the numerical tests."""
 
-import browser
 import pytest
 import torch
 from hypothesis import settings
+from support import browser
 
 settings.register_profile("gridgrad", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("gridgrad")

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from rows import row
-from scenes import LAYOUTS, assert_close, assert_same_bits, make_scene
+from support.rows import row
+from support.scenes import LAYOUTS, assert_close, assert_same_bits, make_scene
 
 import gridgrad as gg
 

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from scenes import TYPES, make_scene
+from support.scenes import TYPES, make_scene
 
 import gridgrad as gg
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from mol_data import METHANOL, METHANOL_BONDS, cdk2, molblock, posebusters
+from support.mol_data import METHANOL, METHANOL_BONDS, cdk2, molblock, posebusters
 
 import gridgrad as gg
 from gridgrad import gpu

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scenes import DTYPES, mode_id
+from support.scenes import DTYPES, mode_id
 
 import gridgrad as gg
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
-from rows import refused, row
-from scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, make_scene
+from support.rows import refused, row
+from support.scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, make_scene
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap

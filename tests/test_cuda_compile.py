@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gridgrad import cubins, nvrtc
+from gridgrad.kernels.gpu import cubins, nvrtc
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import ptxas_table

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from scenes import Scene, assert_same_bits, evaluate, relative_error
+from support.scenes import Scene, assert_same_bits, evaluate, relative_error
 
 import gridgrad as gg
-from gridgrad import cpu
+from gridgrad.kernels import cpu
 
 if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)

@@ -12,7 +12,7 @@ import types
 import urllib.request
 
 import pytest
-from browser import browse
+from support.browser import browse
 
 pytest.importorskip("asv", reason="asv is not installed")
 

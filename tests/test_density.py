@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from scenes import (
+from support.scenes import (
     DERIVATIVE_BAR,
     DTYPES,
     LAYOUTS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scenes import (
+from support.scenes import (
     DTYPES,
     LAYOUTS,
     MODES,
@@ -29,7 +29,12 @@ import gridgrad as gg
 
 HERE = Path(__file__).parent
 LEVELS = ("baseline", "avx2", "avx512")
-SAVE = "import sys, torch, scenes, gridgrad; gridgrad.show_config(); torch.save(scenes.all_outputs(), sys.argv[1])"
+SAVE = """
+import sys, torch, gridgrad
+from support import scenes
+gridgrad.show_config()
+torch.save(scenes.all_outputs(), sys.argv[1])
+"""
 
 
 def levels_here():
@@ -151,7 +156,8 @@ def test_levels_agree_to_a_few_ulp(level, folder):
 def test_worker_process_after_threads_were_used():
     """A forked worker computes, with one thread, after the parent used several: it must not hang."""
     code = (
-        "import multiprocessing, torch, scenes, gridgrad as gg\n"
+        "import multiprocessing, torch, gridgrad as gg\n"
+        "from support import scenes\n"
         "torch.set_num_threads(2)\n"
         "scene = scenes.make_scene(n_atoms=40, dimension=(8.0, 8.0, 8.0), margin=0.0)\n"
         "maker = gg.GridMaker(**scene.settings)\n"

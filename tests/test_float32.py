@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scenes import DENSITY_BAR, DERIVATIVE_BAR, MODES, TAILS, evaluate, make_scene, mode_id, relative_error
+from support.scenes import DENSITY_BAR, DERIVATIVE_BAR, MODES, TAILS, evaluate, make_scene, mode_id, relative_error
 
 import gridgrad as gg
 

@@ -4,8 +4,8 @@ import functools
 
 import pytest
 import torch
-from rows import refused, row
-from scenes import MODES, assert_close, make_scene, mode_id
+from support.rows import refused, row
+from support.scenes import MODES, assert_close, make_scene, mode_id
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import gridgrad as gg

@@ -4,8 +4,9 @@ import re
 
 import pytest
 import torch
-from rows import refused, row
-from scenes import LAYOUTS, MODES, TAILS, TYPES, mode_id
+from support.rows import refused, row
+from support.scenes import LAYOUTS, MODES, TAILS, TYPES, mode_id
+from support.transforms import INPUTS, all_of, assert_agree, differentiable, functions, small_scene, tangents_like
 from torch.func import (
     functional_call,
     functionalize,
@@ -20,7 +21,6 @@ from torch.func import (
     vmap,
 )
 from torch.fx.experimental.proxy_tensor import make_fx
-from transforms import INPUTS, all_of, assert_agree, differentiable, functions, small_scene, tangents_like
 
 import gridgrad as gg
 

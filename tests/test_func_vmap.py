@@ -5,14 +5,14 @@ import re
 
 import pytest
 import torch
-from rows import refused, row
-from scenes import LAYOUTS, MODES, RADII, mode_id
+from support.rows import refused, row
+from support.scenes import LAYOUTS, MODES, RADII, mode_id
+from support.transforms import INPUTS, all_of, assert_agree, differentiable, functions, small_scene
 from torch.func import grad, hessian, jvp, vmap
 from torch.utils._pytree import tree_map
-from transforms import INPUTS, all_of, assert_agree, differentiable, functions, small_scene
 
 import gridgrad as gg
-from gridgrad import ops
+from gridgrad.autograd import ops
 
 SIZE = 3
 

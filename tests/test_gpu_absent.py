@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from gridgrad import cubins, gpu, show_config
+from gridgrad import gpu, show_config
+from gridgrad.kernels.gpu import cubins
 
 HIDE = """
 import sys
@@ -27,7 +28,7 @@ def run(code):
 def test_request_for_cuda_says_what_to_install():
     out = run("""
 import torch
-from gridgrad import gpu
+from gridgrad.kernels.gpu import streams as gpu
 try:
     gpu.kernels(torch.float32, torch.device("cuda", 0))
 except ImportError as error:

@@ -4,7 +4,17 @@ import threading
 
 import pytest
 import torch
-from scenes import DTYPES, MODES, Scene, assert_outputs, assert_same_bits, evaluate, make_scene, mode_id, relative_error
+from support.scenes import (
+    DTYPES,
+    MODES,
+    Scene,
+    assert_outputs,
+    assert_same_bits,
+    evaluate,
+    make_scene,
+    mode_id,
+    relative_error,
+)
 
 import gridgrad as gg
 from gridgrad import gpu

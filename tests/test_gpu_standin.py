@@ -9,9 +9,11 @@ import threading
 import pytest
 import torch
 from cuda_on_cpu import standin
-from reference import Reference
+from support.reference import Reference
 
-from gridgrad import GridMaker, cubins, device, gpu
+from gridgrad import GridMaker
+from gridgrad.kernels.gpu import cubins, device
+from gridgrad.kernels.gpu import streams as gpu
 
 pytest.importorskip("pycuda.driver", reason="needs PyCUDA built by tests/cuda_on_cpu/build.py", exc_type=ImportError)
 if not standin.is_loaded():
@@ -350,7 +352,7 @@ EXIT = """
 import sys, threading
 sys.path[:0] = {path!r}
 from cuda_on_cpu import standin
-from gridgrad import cubins, device
+from gridgrad.kernels.gpu import cubins, device
 from test_gpu_standin import Scene, kernels
 cubins.cubin = standin.image
 one = device.Device(0)
@@ -373,7 +375,9 @@ def test_process_ends_cleanly():
 
 
 def test_no_device():
-    code = "from gridgrad import device\ntry:\n device.driver()\nexcept RuntimeError as error:\n print(error)"
+    code = (
+        "from gridgrad.kernels.gpu import device\ntry:\n device.driver()\nexcept RuntimeError as error:\n print(error)"
+    )
     status, out, error = run_python(code, STANDIN_NO_DEVICE="1")
     assert status == 0, error
     assert out.startswith("the NVIDIA driver finds no usable device")

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from scenes import DERIVATIVE_BAR, LAYOUTS, MODES, RADII, TAILS, TYPES, assert_close, make_scene, mode_id
+from support.scenes import DERIVATIVE_BAR, LAYOUTS, MODES, RADII, TAILS, TYPES, assert_close, make_scene, mode_id
 from torch.autograd import gradcheck, gradgradcheck
 
 import gridgrad as gg

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scenes import assert_same_bits, make_scene
+from support.scenes import assert_same_bits, make_scene
 
 import gridgrad as gg
 

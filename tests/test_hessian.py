@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from scenes import LAYOUTS, TAILS, assert_close, make_scene, mode_id
+from support.scenes import LAYOUTS, TAILS, assert_close, make_scene, mode_id
 from torch.autograd import functional
 
 import gridgrad as gg

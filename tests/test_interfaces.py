@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from scenes import (
+from support.scenes import (
     DERIVATIVE_BAR,
     DTYPES,
     LAYOUTS,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from data_parallel import Network
-from rows import row
-from scenes import assert_close, assert_same_bits, make_scene
+from support.data_parallel import Network
+from support.rows import row
+from support.scenes import assert_close, assert_same_bits, make_scene
 from torch.utils.checkpoint import checkpoint
 
 import gridgrad as gg
@@ -163,9 +163,9 @@ def test_data_parallel(scene):
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 def test_distributed_data_parallel():
     """Where gloo fails or hangs on torch's own layers, nothing can be said of ours."""
-    script = Path(__file__).with_name("data_parallel.py")
+    command = [sys.executable, "-m", "support.data_parallel"]
     with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent
     ) as process:
         try:
             done, errors = process.communicate(timeout=180)

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from mol_data import METHANOL, METHANOL_BONDS, cdk2, egfr, molblock, pdb_atom, posebusters
+from support.mol_data import METHANOL, METHANOL_BONDS, cdk2, egfr, molblock, pdb_atom, posebusters
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
 pytest.importorskip("gemmi", reason="gemmi is not installed")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mol_data import METHANOL, METHANOL_BONDS, cdk2, molblock
+from support.mol_data import METHANOL, METHANOL_BONDS, cdk2, molblock
 
 import gridgrad as gg
 from gridgrad.mol import (

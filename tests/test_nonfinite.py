@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scenes import (
+from support.scenes import (
     DENSITY_BAR,
     DERIVATIVE_BAR,
     DTYPES,

@@ -125,11 +125,12 @@ def test_editable():
     text = distribution("gridgrad").read_text("direct_url.json")
     if not text or not json.loads(text).get("dir_info", {}).get("editable"):
         pytest.skip("gridgrad is not installed in editable mode")
-    from gridgrad import cpu, cubins
+    from gridgrad.kernels import cpu
+    from gridgrad.kernels.gpu import cubins
 
     package = Path(gridgrad.__file__).parent
     assert package == ROOT / "gridgrad"
-    assert {path.name.partition(".")[0] for path in (package / "cpu").glob("*.so")} >= KERNELS
+    assert {path.name.partition(".")[0] for path in (package / "kernels" / "cpu").glob("*.so")} >= KERNELS
     assert cpu.available_levels()[0] == "baseline"
     assert cubins.folder() == ROOT / "cuda"
 
@@ -148,7 +149,7 @@ density = gg.coords2grid(gg.GridMaker(0.5, 6), (0, 0, 0), coords, types, radii, 
 (first,) = torch.autograd.grad(density[0, 8, 6, 6], coords, create_graph=True)
 (second,) = torch.autograd.grad(first[0, 0] ** 2, coords)
 assert abs(second[0, 0].item() - 96 * math.exp(-4)) < 1e-12
-from gridgrad import cubins
+from gridgrad.kernels.gpu import cubins
 assert cubins.folder() == pathlib.Path(gg.__file__).parent / "cuda"
 print(gg.show_config())
 """

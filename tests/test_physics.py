@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scenes import LAYOUTS, MODES, TAILS, TYPES, assert_close, assert_same_bits, evaluate, make_scene, mode_id
+from support.scenes import LAYOUTS, MODES, TAILS, TYPES, assert_close, assert_same_bits, evaluate, make_scene, mode_id
 
 import gridgrad as gg
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browse
-from mol_data import cdk2, posebusters
+from support.browser import browse
+from support.mol_data import cdk2, posebusters
 
 import gridgrad as gg
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference import Reference
-from scenes import DTYPES, assert_close, mode_id, tail_settings
+from support.reference import Reference
+from support.scenes import DTYPES, assert_close, mode_id, tail_settings
 
 import gridgrad as gg
 

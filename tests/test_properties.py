@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scenes import (
+from support.scenes import (
     DENSITY_BAR,
     DERIVATIVE_BAR,
     DTYPES,

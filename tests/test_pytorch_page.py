@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from rows import ROWS
+from support.rows import ROWS
 
 PAGE = Path(__file__).parents[1] / "docs" / "pytorch.md"
 MODULES = (

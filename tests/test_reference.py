@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from reference import Reference, quadratic_coefficients, quintic_coefficients
-from scenes import LAYOUTS, MODES, RADII, TAILS, assert_close, evaluate, make_scene, mode_id
+from support.reference import Reference, quadratic_coefficients, quintic_coefficients
+from support.scenes import LAYOUTS, MODES, RADII, TAILS, assert_close, evaluate, make_scene, mode_id
 from torch.autograd import gradcheck, gradgradcheck
 
 ORDERS = ("density", "relevance", *(f"order {n} {name}" for n in (1, 2) for name in ("grad_coords", "grad_radii")))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scenes import DERIVATIVE_BAR, DTYPES, MODES, TYPES, assert_close, make_scene, mode_id
+from support.scenes import DERIVATIVE_BAR, DTYPES, MODES, TYPES, assert_close, make_scene, mode_id
 
 import gridgrad as gg
 

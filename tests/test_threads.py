@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rows import row
+from support.rows import row
 
 import gridgrad as gg
 
@@ -35,7 +35,7 @@ def test_stress(kind):
     """The same bits as in the parent, and no hang; the child of a fork has no OpenMP threads to wait for."""
     if "fork" in kind and not HAS_FORK:
         pytest.skip("no fork here")
-    result = run("stress.py", kind, str(REPEATS))
+    result = run("-m", "support.stress", kind, str(REPEATS))
     assert result.stdout.strip() == f"right: {REPEATS} of {REPEATS}", result.stderr
 
 

@@ -2,8 +2,8 @@
 
 1. The 47 CDK2 ligands of RDKit's cdk2.sdf in float32, same types and radii: density, and first derivatives for a random
    grad_density, must agree to 1e-5 of the largest value. The exit status tells.
-2. Six atoms, four types: the errors of both packages against tests/reference.py, a dense float64 calculation that is
-   differentiated by torch, for all orders.
+2. Six atoms, four types: the errors of both packages against tests/support/reference.py, a dense float64 calculation
+   that is differentiated by torch, for all orders.
 
 libmolgrid runs in an environment of its own, made on demand as for compare_peers.py. Where it cannot be installed,
 the comparison is skipped: the reason is printed and the exit status is 0.
@@ -66,7 +66,7 @@ def gridgrad_values(gm, case):
 def reference_values(case):
     """Return the same values by the dense float64 calculation."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from reference import Reference
+    from support.reference import Reference
 
     oracle = Reference(0.5, 23.5)
     arguments = np.zeros(3), case["coords"], case["types"], case["radii"]

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import NamedTuple
 
-from gridgrad import cubins, nvrtc
+from gridgrad.kernels.gpu import cubins, nvrtc
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 REALS = ("float", "double")

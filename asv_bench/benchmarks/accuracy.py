@@ -5,14 +5,14 @@ import sys
 
 import torch
 
-from gridgrad import cpu
+from gridgrad.kernels import cpu
 
 from .workloads import DEVICES, PASSES, Workload, make_inputs, make_pass, random_like, require_device
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "tests"))
 
-from reference import Reference
-from scenes import relative_error
+from support.reference import Reference
+from support.scenes import relative_error
 
 SMALL = Workload((40,), 4, 0.5, 11.5)
 CENTER = (0.0, 0.0, 0.0)

@@ -5,7 +5,7 @@ PYTHONPATH=tests python -m pytest -p cuda_on_cpu.plugin tests/test_density.py ..
 
 from cuda_on_cpu.shim_kernels import REALS, ShimKernels
 
-from gridgrad import cpu
+from gridgrad.kernels import cpu
 
 
 def pytest_configure():

@@ -1,4 +1,4 @@
-"""The CUDA kernels compiled for the CPU, under the names and arguments of gridgrad.cpu's kernels."""
+"""The CUDA kernels compiled for the CPU, under the names and arguments of gridgrad.kernels.cpu's kernels."""
 
 import ctypes
 import struct
@@ -7,7 +7,7 @@ from functools import cache, partial
 import torch
 from cuda_on_cpu import build
 
-from gridgrad.device import RADII_SUM, SIGNATURES, Layout
+from gridgrad.kernels.gpu.device import RADII_SUM, SIGNATURES, Layout
 
 REALS = {torch.float32: "float", torch.float64: "double"}
 
@@ -20,7 +20,7 @@ def library(real):
 
 
 class ShimKernels:
-    """Functions ``density`` ... ``radii_sum`` that take the arguments of gridgrad.cpu's, threads included.
+    """Functions ``density`` ... ``radii_sum`` that take the arguments of gridgrad.kernels.cpu's, threads included.
 
     Parameters
     ----------

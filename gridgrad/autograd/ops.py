@@ -17,8 +17,8 @@ from torch import Tensor
 from torch._C import _get_tracing_state, _has_storage, _len_torch_dispatch_stack
 from torch.autograd import profiler
 
-from gridgrad import cpu
 from gridgrad.grid import Grid
+from gridgrad.kernels import cpu
 
 _ATOMS = "Tensor coords, Tensor types, Tensor radii, Tensor? offsets"
 _TANGENTS = "Tensor? grad_grad_coords, Tensor? grad_grad_types, Tensor? grad_grad_radii"
@@ -184,9 +184,9 @@ class Call:
         stride = n_types if gm.radius_type_indexed and radii.dim() == 2 else 0
         self.scalars = gm.geometry(dtype), self.n_examples, n_atoms, n_types, stride
         if coords.is_cuda:
-            from gridgrad import gpu
+            from gridgrad.kernels.gpu import streams
 
-            self.kernels, self.threads = gpu.kernels(dtype, coords.device), ()
+            self.kernels, self.threads = streams.kernels(dtype, coords.device), ()
         else:
             self.kernels, self.threads = cpu.KERNELS[dtype], (_threads(),)
 

@@ -1,5 +1,6 @@
-"""DistributedDataParallel in its own process: ``python data_parallel.py`` prints a line after each part that is right.
+"""DistributedDataParallel in its own process.
 
+``python -m support.data_parallel`` prints a line after each part that is right.
 ``torch`` says that torch alone can do it on this machine, ``gridgrad`` that a network with Coords2Grid can.
 """
 
@@ -7,7 +8,7 @@ import copy
 import datetime
 
 import torch
-from scenes import assert_close, assert_same_bits, make_scene
+from support.scenes import assert_close, assert_same_bits, make_scene
 
 import gridgrad as gg
 

@@ -3,7 +3,7 @@
 import functools
 
 import torch
-from scenes import assert_close, make_scene
+from support.scenes import assert_close, make_scene
 from torch.utils._pytree import tree_leaves
 
 import gridgrad as gg

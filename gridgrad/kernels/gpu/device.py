@@ -16,7 +16,7 @@ from threading import Lock
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
-from gridgrad import cubins
+from gridgrad.kernels.gpu import cubins
 
 __all__ = ["DefaultStream", "Device", "Kernels", "Layout", "driver", "eager"]
 
@@ -286,7 +286,7 @@ class DefaultStream:
 
 
 class Kernels:
-    """The kernels of a device and a precision, as functions of the names of gridgrad.cpu's.
+    """The kernels of a device and a precision, as functions of the names of gridgrad.kernels.cpu's.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import torch
-from reference import Reference
+from support.reference import Reference
 
 TAILS = ("quadratic", "truncated", "quintic", "binary")
 RADII = ("per_atom", "by_type")

@@ -10,8 +10,8 @@ import torch
 from torch import _C, Tensor
 from torch.autograd import Function, forward_ad
 
-from gridgrad import ops
-from gridgrad.batching import Stacked
+from gridgrad.autograd import ops
+from gridgrad.autograd.batching import Stacked
 
 _ops = torch.ops.gridgrad
 _are_transforms_active = _C._are_functorch_transforms_active

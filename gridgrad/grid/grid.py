@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from gridgrad.profile import TAILS, profile_coefficients
+from gridgrad.grid.profile import TAILS, profile_coefficients
 
 GEOMETRY = struct.Struct("<14d4q")
 """Layout of ``Geometry`` in pyx/support.pxd and cuda/support.cuh."""

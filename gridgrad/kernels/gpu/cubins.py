@@ -16,8 +16,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from gridgrad import nvrtc
-from gridgrad.nvrtc import CompileError
+from gridgrad.kernels.gpu import nvrtc
+from gridgrad.kernels.gpu.nvrtc import CompileError
 
 __all__ = ["CompileError", "compilers", "cubin", "options", "sources"]
 
@@ -39,7 +39,7 @@ def folder() -> Path:
     FileNotFoundError
         If neither is there.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]
     for candidate in (package / "cuda", package.parent / "cuda"):
         if (candidate / MAIN).is_file():
             return candidate

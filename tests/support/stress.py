@@ -1,6 +1,7 @@
-"""Threads and processes under load: ``python stress.py threads|fork|loader-fork|loader-spawn|loader-forkserver N``.
+"""Threads and processes under load.
 
-Prints how many results were right; a hang is for the caller's time limit to notice.
+``python -m support.stress threads|fork|loader-fork|loader-spawn|loader-forkserver N``
+prints how many results were right; a hang is for the caller's time limit to notice.
 """
 
 import concurrent.futures

@@ -1,0 +1,1 @@
+"""The compiled kernels on the CPU and on the GPU, called by address."""

@@ -1,0 +1,1 @@
+"""The CUDA kernels: compiled, loaded and launched. Only `streams` knows torch."""

@@ -1,0 +1,158 @@
+"""The CUDA kernels on torch's devices, in torch's primary contexts, on torch's current streams.
+
+`kernels` returns the functions of gridgrad.kernels.cpu's kernels, without the number of threads. Nothing here touches
+PyCUDA, a driver or a compiler before the first call; `device` has the part that does not need torch.
+
+A type index >= n_types is reported by a later call, without waiting for the GPU, or by `check`; a radius <= 0 gives
+NaN.
+``GRIDGRAD_CHECK=1`` waits after each call and raises at once for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
+
+import torch
+
+from gridgrad.kernels.gpu import cubins
+from gridgrad.kernels.gpu.device import Device, Kernels, driver
+
+__all__ = ["TorchStreams", "availability", "check", "kernels"]
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+class TorchStreams:
+    """Torch's current stream on a device.
+
+    PyCUDA cannot launch on a stream that it did not create, except on the default one. So each of torch's other streams
+    gets a stream of PyCUDA's to its side, which waits for it before a launch and which it waits for after: two events,
+    in the order that CUDA graph capture records as well. No two of torch's streams share one: a launch on one stream
+    must not be captured into the graph of another.
+
+    Parameters
+    ----------
+    device : Device
+        The device.
+    """
+
+    def __init__(self, device: Device):
+        self._device = device
+        self._torch_device = torch.device("cuda", device.ordinal)
+        self._lock = Lock()
+        self._sides = {}
+
+    def _side(self, handle: int) -> tuple[object, torch.cuda.Stream]:
+        with self._lock:
+            if handle not in self._sides:
+                drv = driver()
+                self._device.context.push()
+                try:
+                    stream = drv.Stream(1)  # CU_STREAM_NON_BLOCKING, as torch's own
+                finally:
+                    drv.Context.pop()
+                self._sides[handle] = stream, torch.cuda.ExternalStream(stream.handle, self._torch_device)
+            return self._sides[handle]
+
+    def fork(self) -> tuple[object | None, Callable[[], None] | None]:
+        """Return PyCUDA's stream to launch on, and what to call after the launch.
+
+        Returns
+        -------
+        tuple
+            (None, None) on torch's default stream.
+        """
+        current = torch.cuda.current_stream(self._torch_device)
+        handle = current.cuda_stream
+        if handle == 0:
+            return None, None
+        stream, side = self._side(handle)
+        side.wait_stream(current)
+        return stream, partial(current.wait_stream, side)
+
+
+_kernels: dict[tuple[torch.dtype, int], Kernels] = {}
+_devices: dict[int, tuple[Device, TorchStreams]] = {}
+_lock = Lock()
+
+
+def kernels(dtype: torch.dtype, device: torch.device) -> Kernels:
+    """Return the kernels for tensors of a dtype on a device.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        ``torch.float32`` or ``torch.float64``.
+    device : torch.device
+        A CUDA device.
+
+    Returns
+    -------
+    Kernels
+        To be called with the addresses of tensors on that device, on any thread.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        If PyCUDA, the driver or a device is missing; the message says what to install.
+    """
+    ordinal = device.index if device.index is not None else torch.cuda.current_device()
+    found = _kernels.get((dtype, ordinal))
+    if found is not None:
+        return found
+    driver()
+    with _lock:
+        if ordinal not in _devices:
+            new = Device(ordinal)
+            _devices[ordinal] = new, TorchStreams(new)
+        return _kernels.setdefault((dtype, ordinal), Kernels(_devices[ordinal][0], REALS[dtype], _devices[ordinal][1]))
+
+
+def check(device: torch.device | None = None) -> None:
+    """Wait for the devices in use and raise for what the kernels reported.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        Only this one.
+
+    Raises
+    ------
+    ValueError
+        If a call since the last report was given a type index >= n_types.
+    """
+    for ordinal, (used, _) in list(_devices.items()):
+        if device is None or device.index in (None, ordinal):
+            used.synchronize()
+            used.raise_fault("an earlier call")
+
+
+def availability() -> tuple[bool, str]:
+    """Return whether CUDA tensors can be used here, without creating a context.
+
+    Returns
+    -------
+    tuple of bool and str
+        Whether, and what is there or why not.
+    """
+    if torch.version.cuda is None:
+        return False, f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return False, "torch finds no NVIDIA driver or no device"
+    try:
+        drv = driver()
+        devices = [drv.Device(ordinal) for ordinal in range(drv.Device.count())]
+        names = [f"{device.name()} ({'.'.join(map(str, device.compute_capability()))})" for device in devices]
+        compilers = [f"{name} {number}" for name, (number, _) in cubins.compilers().items()]
+    except (ImportError, RuntimeError, ValueError) as error:
+        return False, str(error)
+    if not compilers:
+        return False, "no compiler for the kernels: pip install 'nvidia-cuda-nvrtc'"
+    try:
+        pycuda = version("pycuda")
+    except PackageNotFoundError:
+        pycuda = "of unknown version"
+    return True, f"{', '.join(names)}; PyCUDA {pycuda}; {', '.join(compilers)}"
