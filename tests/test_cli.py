@@ -167,7 +167,7 @@ def test_bad_records_are_skipped_reported_and_change_the_status(tmp_path, capsys
         (["--device", "abacus"], "--device: got 'abacus'"),
         (["--device", "meta"], "--device: got 'meta'"),
         (["--elements", "C,Qq"], "element: got 'Qq'"),
-        (["--typer", "nothing"], "--typer: got 'nothing', expected MODULE:NAME"),
+        (["--typer", "nothing"], "--typer: got 'nothing', expected gnina or MODULE:NAME"),
         (["--typer", "no_such_module:f"], "no_such_module"),
         (["--typer", "math:pi"], "--typer: pi of math is 3.14"),
         (["--typer", "math:sin", "--elements", "C"], "--elements: is for the element typer"),

@@ -21,9 +21,11 @@ from gridgrad.io import DensityGrid, check_output, write
 from gridgrad.io.writers import check_picture
 from gridgrad.mol import (
     ElementTyper,
+    GninaTyper,
     Molecule,
     MoleculeError,
     TypedAtoms,
+    Typer,
     count_records,
     grid_atoms,
     join_atoms,
@@ -40,7 +42,7 @@ class _Job:
 
     gm: GridMaker
     options: argparse.Namespace
-    typer: object
+    typer: Typer
     receptor: Molecule | None = None
     receptor_atoms: TypedAtoms | None = None
     errors: list[Exception] = field(default_factory=list)
@@ -105,10 +107,10 @@ def _prepare(options: argparse.Namespace) -> _Job:
         if path is not None:
             check_picture(path, suffix, module)
     _check_device(options.device)
-    job = _Job(gm, options, _typer(options))
+    job = _Job(gm, options, _typer(options, "ligand"))
     if options.receptor is not None:
         job.receptor = next(_read(options, options.receptor))
-        job.receptor_atoms = type_atoms(job.receptor, job.typer)
+        job.receptor_atoms = type_atoms(job.receptor, _typer(options, "receptor"))
         models = count_records(options.receptor)
         if models > 1:
             print(f"{options.receptor} has {models} records; the first is the receptor", file=sys.stderr)
@@ -128,16 +130,19 @@ def _check_device(name: str) -> None:
             raise ValueError(f"--device: got {name!r}, but CUDA is not usable ({reason}); expected cpu")
 
 
-def _typer(options: argparse.Namespace):
+def _typer(options: argparse.Namespace, part: str) -> Typer:
+    """Return the typer of a part, "ligand" or "receptor"."""
     if options.typer is None:
         elements = {"elements": tuple(options.elements.split(","))} if options.elements else {}
         typer = ElementTyper(**elements)
         return typer if options.hydrogens else typer.without_hydrogen()
     if options.elements:
         raise ValueError("--elements: is for the element typer, expected it without --typer")
+    if options.typer == "gnina":
+        return GninaTyper(part)
     module, colon, name = options.typer.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"--typer: got {options.typer!r}, expected MODULE:NAME")
+        raise ValueError(f"--typer: got {options.typer!r}, expected gnina or MODULE:NAME")
     sys.path.insert(0, os.getcwd())
     typer = getattr(importlib.import_module(module), name, None)
     if not callable(typer):

@@ -98,7 +98,8 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     add("--receptor", type=Path, metavar="REC", help="surroundings, in channels of their own")
     add("--hydrogens", action=argparse.BooleanOptionalAction, default=True, help="keep the hydrogens of the files")
     add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
-    add("--typer", metavar="MODULE:NAME", help="your typer: molecule -> (types, radii, channel names)")
+    add("--typer", metavar="gnina|MODULE:NAME",
+        help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
     add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
 
     group = grid.add_argument_group("grid")

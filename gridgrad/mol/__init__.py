@@ -1,12 +1,16 @@
 """Molecules: files, elements, atom types (extra ``mol``)."""
 
+from gridgrad.mol.chemistry import Chemistry
 from gridgrad.mol.elements import SYMBOLS, VDW_RADII
+from gridgrad.mol.gnina import GNINA_LIGAND_MAP, GNINA_RECEPTOR_MAP, GNINA_TYPES, GninaTyper
 from gridgrad.mol.gridding import grid_atoms
+from gridgrad.mol.maps import MappedTyper, OneHotTyper, read_map
 from gridgrad.mol.molecule import Molecule, MoleculeError
 from gridgrad.mol.readers import FORMATS, count_records, read_molecules
-from gridgrad.mol.typers import ElementTyper, TypedAtoms, join_atoms, type_atoms
+from gridgrad.mol.typers import ElementTyper, TypedAtoms, Typer, join_atoms, type_atoms
 
 __all__ = [
-    "FORMATS", "SYMBOLS", "VDW_RADII", "ElementTyper", "Molecule", "MoleculeError", "TypedAtoms", "count_records",
-    "grid_atoms", "join_atoms", "read_molecules", "type_atoms",
+    "FORMATS", "GNINA_LIGAND_MAP", "GNINA_RECEPTOR_MAP", "GNINA_TYPES", "SYMBOLS", "VDW_RADII", "Chemistry",
+    "ElementTyper", "GninaTyper", "MappedTyper", "Molecule", "MoleculeError", "OneHotTyper", "TypedAtoms", "Typer",
+    "count_records", "grid_atoms", "join_atoms", "read_map", "read_molecules", "type_atoms",
 ]  # fmt: skip

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gridgrad.mol.chemistry import Chemistry, perceive
 
 __all__ = ["Molecule", "MoleculeError"]
 
@@ -97,10 +100,21 @@ class Molecule:
         if np.array_equal(numbers[numbers != 1], self.elements):
             from rdkit import Chem
 
-            editable = Chem.RWMol(molecule)
-            editable.BeginBatchEdit()
-            for index in np.flatnonzero(numbers == 1):
-                editable.RemoveAtom(int(index))
-            editable.CommitBatchEdit()
-            return editable.GetMol()
+            molecule = Chem.RemoveAllHs(molecule, sanitize=False)
+            molecule.UpdatePropertyCache(strict=False)  # the number of hydrogens goes to the neighbours
+            return molecule
         raise self.error(f"RDKit reads {len(numbers)} atoms, expected the {len(self)} of this molecule")
+
+    def chemistry(self) -> Chemistry:
+        """Return bonds, aromaticity, charges and hydrogens as arrays; perceived once.
+
+        Raises
+        ------
+        MoleculeError
+            As `to_rdkit`.
+        """
+        return self._chemistry
+
+    @cached_property
+    def _chemistry(self) -> Chemistry:
+        return perceive(self.to_rdkit())
