@@ -1,7 +1,7 @@
 """Densities of atoms on a grid and their derivatives of first and second order. Mirror: cuda/density.cu.
 
-Compiled once per precision (-DREAL) and SIMD level; gridgrad.kernels.cpu chooses. Arguments are addresses of contiguous,
-validated arrays, 0 where absent; an output that is absent is not computed. B examples, N atoms, T types.
+Compiled once per precision (-DREAL) and SIMD level; gridgrad.kernels.cpu chooses. Arguments are addresses of
+contiguous, validated arrays, 0 where absent; an output that is absent is not computed. B examples, N atoms, T types.
 """
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
