@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -47,6 +48,8 @@ def read_molecules(
     hydrogens: bool = True,
     flat: bool = False,
     on_error: Callable[[MoleculeError], None] | None = None,
+    records: range | None = None,
+    data: bytes | None = None,
 ) -> Iterator[Molecule]:
     """Read the molecules of a file, one record after the other.
 
@@ -66,6 +69,10 @@ def read_molecules(
     on_error : callable, optional
         Called with the `MoleculeError` of each record that cannot be used, which is then skipped. By default the
         error is raised.
+    records : range, optional
+        Numbers of the records to read, from 1; by default all.
+    data : bytes, optional
+        The text of these records, of an SDF or MOL2 file, which is then not opened: see `gridgrad.mol.chunks`.
 
     Yields
     ------
@@ -81,8 +88,14 @@ def read_molecules(
     report = _raise if on_error is None else on_error
     found = False
     try:
-        for record, parse in _RECORDS[file_format(path)](path):
+        for record, parse in _RECORDS[file_format(path)](path, data):
             found = True
+            if records is not None:
+                record += 0 if data is None else records.start - 1
+                if record < records.start:
+                    continue
+                if record >= records.stop:
+                    break
             try:
                 molecule = _checked(*parse(record), flat=flat, hydrogens=hydrogens)
             except MoleculeError as error:
@@ -106,7 +119,7 @@ def count_records(path: str | Path) -> int:
     path = Path(path)
     count = 0
     try:
-        for record, _ in _RECORDS[file_format(path)](path):
+        for record, _ in _RECORDS[file_format(path)](path, None):
             count = record
     except MoleculeError:
         pass  # `read_molecules` reports it
@@ -135,8 +148,12 @@ def _checked(molecule: Molecule, is_3d: bool, *, flat: bool, hydrogens: bool) ->
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of a plain or gzipped text file."""
+def _lines(path: Path, data: bytes | None = None) -> Iterator[str]:
+    """Lines of a plain or gzipped text file, or of some text of it."""
+    if data is not None:
+        for line in io.BytesIO(data):
+            yield _decoded(line)
+        return
     try:
         with open(path, "rb") as file:
             magic = file.read(2)
@@ -144,11 +161,15 @@ def _lines(path: Path) -> Iterator[str]:
             raise MoleculeError(path, None, "the file is empty")
         with gzip.open(path) if magic == _GZIP_MAGIC else open(path, "rb") as file:
             for line in file:
-                yield line.decode("utf-8", errors="replace").replace("\r\n", "\n")
+                yield _decoded(line)
     except FileNotFoundError:
         raise MoleculeError(path, None, "no such file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise MoleculeError(path, None, f"cannot be read: {error}") from error
+
+
+def _decoded(line: bytes) -> str:
+    return line.decode("utf-8", errors="replace").replace("\r\n", "\n")
 
 
 def _text(path: Path) -> str:
@@ -165,9 +186,9 @@ _Parse = Callable[[int], tuple[Molecule, bool]]
 """Record number -> molecule, and whether it has 3D coordinates."""
 
 
-def _sdf_records(path: Path) -> Iterator[tuple[int, _Parse]]:
+def _sdf_records(path: Path, data: bytes | None) -> Iterator[tuple[int, _Parse]]:
     record, lines = 1, []
-    for line in _lines(path):
+    for line in _lines(path, data):
         if line.startswith("$$$$"):
             yield record, partial(_parse_molblock, path, "".join(lines))
             record, lines = record + 1, []
@@ -177,9 +198,9 @@ def _sdf_records(path: Path) -> Iterator[tuple[int, _Parse]]:
         yield record, partial(_parse_molblock, path, "".join(lines))
 
 
-def _mol2_records(path: Path) -> Iterator[tuple[int, _Parse]]:
+def _mol2_records(path: Path, data: bytes | None) -> Iterator[tuple[int, _Parse]]:
     record, lines = 0, []
-    for line in _lines(path):
+    for line in _lines(path, data):
         if line.startswith(_MOL2_START):
             if record:
                 yield record, partial(_parse_mol2, path, "".join(lines))
@@ -254,7 +275,7 @@ def _mol2_problem(lines: list[str]) -> str:
 # --- PDB and mmCIF by gemmi -------------------------------------------------------------------------------------------
 
 
-def _pdb_records(path: Path) -> Iterator[tuple[int, _Parse]]:
+def _pdb_records(path: Path, _: None) -> Iterator[tuple[int, _Parse]]:
     text = _text(path)
     try:
         structure = require("gemmi", "mol").read_pdb_string(text)
@@ -265,7 +286,7 @@ def _pdb_records(path: Path) -> Iterator[tuple[int, _Parse]]:
         yield index + 1, partial(_parse_model, path, structure, index, to_rdkit)
 
 
-def _mmcif_records(path: Path) -> Iterator[tuple[int, _Parse]]:
+def _mmcif_records(path: Path, _: None) -> Iterator[tuple[int, _Parse]]:
     gemmi = require("gemmi", "mol")
     try:
         record = 0
