@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gridgrad.autograd import validate
 from gridgrad.autograd.derivatives import density
+from gridgrad.autograd.fixed import can_skip, density_with_fixed, held
 from gridgrad.grid import Grid
 
 _is_autocasting = torch._C._is_any_autocast_enabled
@@ -28,6 +29,7 @@ def coords2grid(
     n_types: int | None = None,
     batch: Tensor | None = None,
     batch_size: int | None = None,
+    fixed: Tensor | None = None,
 ) -> Tensor:
     r"""Density grid of atoms, differentiable twice in coords, types, radii and center.
 
@@ -53,6 +55,9 @@ def coords2grid(
         (N,) integers, sorted: the example of each atom of a ragged batch.
     batch_size : int, optional
         Examples of a ragged batch; by default ``batch[-1] + 1``.
+    fixed : Tensor, optional
+        (N,) or (B, N) bool: atoms whose positions, weights and radii are constants. They are in the density as all
+        others, get gradients of zero and cost nothing in the backward passes. `center` and radii by type keep theirs.
 
     Returns
     -------
@@ -70,8 +75,18 @@ def coords2grid(
     autocast = _is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
     if autocast:
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
+    if fixed is not None:
+        validate.mask_of_atoms("fixed", fixed, coords)
+        if not can_skip(center, radii, gm.radius_type_indexed):
+            coords, types = held(fixed, coords), held(fixed, types)
+            radii = radii if gm.radius_type_indexed else held(fixed, radii)
+            fixed = None
     atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
-    grid = density(atoms.coords, atoms.types, atoms.radii, atoms.offsets, gm.spec, atoms.n_types)
+    tensors = atoms.coords, atoms.types, atoms.radii, atoms.offsets
+    if fixed is None:
+        grid = density(*tensors, gm.spec, atoms.n_types)
+    else:
+        grid = density_with_fixed(*tensors, fixed, gm.spec, atoms.n_types)
     if autocast and grid.dtype is torch.float32:
         return grid.to(torch.get_autocast_dtype(grid.device.type))
     return grid

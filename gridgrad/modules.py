@@ -21,7 +21,7 @@ class Coords2Grid(torch.nn.Module):
         dtype the module is converted to, and is no part of the state, which is empty. A `torch.nn.Parameter` becomes a
         parameter of the module: a centre to be learnt.
     n_types : int, optional
-        Channels; required for integer types.
+        Channels; required for integer types, unless the batches name their channels.
 
     Raises
     ------
@@ -56,13 +56,21 @@ class Coords2Grid(torch.nn.Module):
         return self
 
     def forward(
-        self, coords: Tensor, types: Tensor, radii: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+        self,
+        coords: Tensor,
+        types: Tensor | None = None,
+        radii: Tensor | None = None,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Return ``coords2grid(gm, center, coords, types, radii, n_types, batch, batch_size)``.
 
         Parameters
         ----------
-        coords, types, radii, batch, batch_size
+        coords : Tensor or AtomBatch
+            As for `gridgrad.coords2grid`; or a `gridgrad.data.AtomBatch` alone. Its centres, if it has some, go before
+            that of the layer; its ``fixed`` atoms cost nothing in the backward passes.
+        types, radii, batch, batch_size
             As for `gridgrad.coords2grid`.
 
         Returns
@@ -70,10 +78,19 @@ class Coords2Grid(torch.nn.Module):
         Tensor
             (T, X, Y, Z), or (B, T, X, Y, Z) for batches.
         """
-        center = self.center
+        center, n_types, fixed = self.center, self.n_types, None
+        if types is None and hasattr(coords, "coords"):
+            atoms = coords
+            coords, types, radii, batch, batch_size = (
+                atoms.coords, atoms.types, atoms.radii, atoms.batch, atoms.batch_size
+            )  # fmt: skip
+            center = center if atoms.center is None else atoms.center
+            fixed, n_types = atoms.fixed, self.n_types or atoms.n_types
+            if atoms.n_types not in (None, n_types):
+                raise ValueError(f"n_types: {n_types}; expected {atoms.n_types}, the channels of the batch")
         if isinstance(coords, Tensor):
             center = center.to(coords.device, torch.float64 if coords.dtype is torch.float64 else torch.float32)
-        return coords2grid(self.gm, center, coords, types, radii, self.n_types, batch, batch_size)
+        return coords2grid(self.gm, center, coords, types, radii, n_types, batch, batch_size, fixed)
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

@@ -290,12 +290,13 @@ ops.library.impl("density_relevance", _density_relevance, "Autograd")
 torch.library.register_vmap("gridgrad::batch_offsets", _batch_offsets_vmap, lib=ops.library)
 
 
-def _is_transforming() -> bool:
+def is_transforming() -> bool:
+    """Tell whether torch.func or forward mode differentiates."""
     return _are_transforms_active() or forward_ad._current_level >= 0
 
 
 def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:
-    if tensor is not None and tensor.is_floating_point() and (_is_transforming() or _differentiates((tensor,))):
+    if tensor is not None and tensor.is_floating_point() and (is_transforming() or _differentiates((tensor,))):
         return Refuse.apply(tensor, name)
     return tensor
 
@@ -304,7 +305,7 @@ def _apply(families, tensors, settings):
     operator, eager, transformed = families
     if families is DensityBackwardBackward:
         tensors = (*map(_refuse_third, tensors[:5], INPUTS), *tensors[5:])
-    if _is_transforming():
+    if is_transforming():
         return transformed.apply(*tensors, *settings)
     if _differentiates(tensors):
         return eager.apply(*tensors, *settings)

@@ -69,6 +69,34 @@ def shaped_like(name: str, value: object, shape: tuple[int, ...], coords: Tensor
     return value
 
 
+def mask_of_atoms(name: str, mask: object, coords: Tensor) -> None:
+    """Check that a mask has one bool per atom.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    mask : Tensor
+        What was given.
+    coords : Tensor
+        (N, 3) or (B, N, 3).
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor or has another dtype.
+    ValueError
+        If it has another shape or device.
+    """
+    mask, coords = _tensor(name, mask), _tensor("coords", coords)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name}: dtype {mask.dtype}; expected torch.bool")
+    if mask.shape != coords.shape[:-1]:
+        raise ValueError(f"{name}: shape {tuple(mask.shape)}; expected {tuple(coords.shape[:-1])}, one per atom")
+    if mask.device != coords.device:
+        raise ValueError(f"{name}: on {mask.device}; expected {coords.device}, that of coords")
+
+
 def _check_types(types: Tensor, coords: Tensor, n_types: int | None) -> int:
     atoms = coords.shape[:-1]
     if types.device != coords.device:

@@ -1,0 +1,82 @@
+"""Atoms that are constants: in the density as all others, without gradients or cost in the backward passes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from gridgrad.autograd import derivatives
+
+
+class _DensityOfFixed(Function):
+    """The density of all atoms, whose derivative is that of the atoms that are not fixed.
+
+    The backward passes see fixed atoms at infinity, where no voxel is within reach: the kernels leave them at once, and
+    every other atom gets what it gets without `fixed`, bit for bit, since a gradient of one atom knows no other.
+    """
+
+    @staticmethod
+    def forward(ctx, coords, types, radii, offsets, fixed, spec, n_types):
+        ctx.save_for_backward(coords, types, radii, offsets, fixed)
+        ctx.spec, ctx.n_types = spec, n_types
+        return derivatives.density(coords, types, radii, offsets, spec, n_types)
+
+    @staticmethod
+    def backward(ctx, grad_density):
+        coords, types, radii, offsets, fixed = ctx.saved_tensors
+        moving = coords.masked_fill(fixed.unsqueeze(-1), math.inf)
+        gradients = derivatives.density_backward(
+            moving, types, radii, offsets, grad_density, ctx.spec, ctx.n_types, ctx.needs_input_grad[:3]
+        )
+        return *gradients, None, None, None, None
+
+
+def density_with_fixed(coords, types, radii, offsets, fixed, spec, n_types) -> Tensor:
+    """Return the density of all atoms, differentiable in those that are not fixed."""
+    return _DensityOfFixed.apply(coords, types, radii, offsets, fixed, spec, n_types)
+
+
+def can_skip(center: object, radii: Tensor, radius_type_indexed: bool) -> bool:
+    """Tell whether the backward passes may pass over fixed atoms.
+
+    Parameters
+    ----------
+    center, radii
+        As for `gridgrad.coords2grid`: where they are shared by all atoms and want a gradient, fixed atoms add to it.
+    radius_type_indexed : bool
+        Whether radii are by type.
+
+    Returns
+    -------
+    bool
+        False also where torch looks into the graph: under torch.func, forward mode and torch.compile.
+    """
+    shared = [center, radii] if radius_type_indexed else [center]
+    return not (
+        any(isinstance(value, Tensor) and value.requires_grad for value in shared)
+        or derivatives.is_transforming()
+        or torch.compiler.is_compiling()
+    )
+
+
+def held(fixed: Tensor, value: Tensor) -> Tensor:
+    """Return the same numbers, those of fixed atoms cut off the graph.
+
+    Parameters
+    ----------
+    fixed : Tensor
+        (N,) or (B, N) bool.
+    value : Tensor
+        With one row per atom.
+
+    Returns
+    -------
+    Tensor
+        `value` itself if it is of integers.
+    """
+    if not value.is_floating_point():
+        return value
+    return torch.where(fixed.reshape(fixed.shape + (1,) * (value.dim() - fixed.dim())), value.detach(), value)

@@ -1,0 +1,409 @@
+"""AtomBatch: the atoms of a batch of examples, ragged, with all that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["AtomBatch", "PaddedAtoms"]
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+class PaddedAtoms(NamedTuple):
+    """A batch whose examples are padded to the same number of atoms M, as `coords2grid` takes it.
+
+    Attributes
+    ----------
+    coords : Tensor
+        (B, M, 3); 0 where there is no atom.
+    types : Tensor
+        (B, M), -1 where there is no atom, or (B, M, T), 0 where there is none.
+    radii : Tensor
+        (B, M), 1 where there is no atom; (T,) stays as it is.
+    mask : Tensor
+        (B, M) bool: where there is an atom.
+    """
+
+    coords: Tensor
+    types: Tensor
+    radii: Tensor
+    mask: Tensor
+
+
+@dataclass(eq=False, repr=False)
+class AtomBatch:
+    """Typed atoms of B examples, one after the other, with the labels and the names of the examples.
+
+    ``len(batch)`` is B; ``batch[i]`` is the batch of that one example, ``batch[[i, j]]`` and ``batch[a:b]`` are batches
+    of several, so that a batch also serves as a store of molecules in memory. Tensors are not copied.
+
+    Parameters
+    ----------
+    coords : Tensor
+        (N, 3) positions in angstrom, float32 or float64.
+    types : Tensor
+        (N,) int64, the channel of each atom (negative: ignored), or (N, T) of the dtype of `coords`, its weights.
+    radii : Tensor
+        (N,) radii in angstrom, or (T,) by type, of the dtype of `coords`.
+    offsets : Tensor
+        (B + 1,) int64: the atoms of example b are ``offsets[b]`` to ``offsets[b + 1] - 1``.
+    center : Tensor, optional
+        (B, 3) centres of the boxes in angstrom, of the dtype of `coords`.
+    labels : mapping of str to Tensor, optional
+        Tensors whose first size is B.
+    names : sequence of str, optional
+        B names, of the examples.
+    channels : sequence of str, optional
+        T names, of the channels.
+    part : Tensor, optional
+        (N,) int64: the part that an atom belongs to, an index into `parts`.
+    parts : sequence of str, optional
+        Names of the parts, say "receptor" and "ligand".
+    fixed : Tensor, optional
+        (N,) bool: atoms that get no gradients, see `requires_grad_`.
+    radius_type_indexed : bool, default False
+        Whether `radii` are (T,), as for `GridMaker`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, what was seen and what is expected.
+    """
+
+    coords: Tensor
+    types: Tensor
+    radii: Tensor
+    offsets: Tensor
+    center: Tensor | None = None
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    names: Sequence[str] | None = None
+    channels: Sequence[str] | None = None
+    part: Tensor | None = None
+    parts: Sequence[str] = ()
+    fixed: Tensor | None = None
+    radius_type_indexed: bool = False
+
+    def __post_init__(self):
+        self._batch = None
+        self.names = None if self.names is None else tuple(self.names)
+        self.channels = None if self.channels is None else tuple(self.channels)
+        self.parts = tuple(self.parts)
+        coords = self.coords
+        if not isinstance(coords, Tensor):
+            raise TypeError(f"coords: {type(coords).__name__}; expected a torch.Tensor")
+        if coords.dtype not in _FLOATS:
+            raise TypeError(f"coords: dtype {coords.dtype}; expected torch.float32 or torch.float64")
+        if coords.dim() != 2 or coords.shape[1] != 3:
+            raise ValueError(f"coords: shape {tuple(coords.shape)}; expected (N, 3)")
+        n_atoms = coords.shape[0]
+        types = self._checked("types", (torch.int64, coords.dtype))
+        if types.dim() != 1 + types.is_floating_point() or types.shape[0] != n_atoms:
+            expected = (n_atoms, "T") if types.is_floating_point() else (n_atoms,)
+            raise ValueError(f"types: {types.dtype} of shape {tuple(types.shape)}; expected {expected}")
+        n_types = self.n_types
+        if self.channels is not None and len(self.channels) != n_types:
+            raise ValueError(f"channels: {len(self.channels)} names; expected {n_types}, the last size of types")
+        self._check_offsets(n_atoms)
+        n_examples = self.batch_size
+        by_type = self.radius_type_indexed
+        n_radii = n_atoms if not by_type else self.radii.shape[0] if n_types is None else n_types
+        self._checked("radii", (coords.dtype,), (n_radii,))
+        for name, dtype, shape in (
+            ("center", coords.dtype, (n_examples, 3)),
+            ("part", torch.int64, (n_atoms,)),
+            ("fixed", torch.bool, (n_atoms,)),
+        ):
+            if getattr(self, name) is not None:
+                self._checked(name, (dtype,), shape)
+        if self.names is not None and len(self.names) != n_examples:
+            raise ValueError(f"names: {len(self.names)}; expected {n_examples}, one per example")
+        if (self.part is None) != (not self.parts):
+            seen = "without" if self.part is None else "no names for"
+            raise ValueError(f"parts: {self.parts or seen} part; expected both or neither")
+        for name, value in self.labels.items():
+            if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != n_examples:
+                seen = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"labels[{name!r}]: {seen}; expected a tensor of shape ({n_examples}, ...)")
+
+    def _checked(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...] | None = None) -> Tensor:
+        value = getattr(self, name)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor")
+        if value.dtype not in dtypes:
+            raise TypeError(f"{name}: dtype {value.dtype}; expected {' or '.join(map(str, dtypes))}")
+        if value.device != self.coords.device:
+            raise ValueError(f"{name}: on {value.device}; expected {self.coords.device}, that of coords")
+        if shape is not None and value.shape != shape:
+            raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {shape}")
+        return value
+
+    def _check_offsets(self, n_atoms: int) -> None:
+        offsets = self._checked("offsets", (torch.int64,))
+        if offsets.dim() != 1 or offsets.shape[0] == 0:
+            raise ValueError(f"offsets: shape {tuple(offsets.shape)}; expected (B + 1,)")
+        if offsets.is_cpu:  # elsewhere a look would wait for the device
+            values = offsets.numpy()
+            if values[0] != 0 or values[-1] != n_atoms or (values[1:] < values[:-1]).any():
+                raise ValueError(f"offsets: {_shortened(values)}; expected to rise from 0 to {n_atoms}, the atoms")
+
+    @classmethod
+    def from_batch_index(
+        cls, coords: Tensor, types: Tensor, radii: Tensor, batch: Tensor, batch_size: int | None = None, **others
+    ) -> AtomBatch:
+        """Make a batch from the example that each atom belongs to.
+
+        Parameters
+        ----------
+        coords, types, radii
+            As for `AtomBatch`.
+        batch : Tensor
+            (N,) integers, sorted: the example of each atom.
+        batch_size : int, optional
+            B; by default ``batch[-1] + 1``.
+        **others
+            Further fields of `AtomBatch`.
+
+        Returns
+        -------
+        AtomBatch
+            The batch.
+        """
+        if not isinstance(batch, Tensor):
+            raise TypeError(f"batch: {type(batch).__name__}; expected a torch.Tensor")
+        if batch.dtype not in (torch.int64, torch.int32) or batch.shape != coords.shape[:1]:
+            raise ValueError(
+                f"batch: {batch.dtype} of shape {tuple(batch.shape)}; expected torch.int64 {tuple(coords.shape[:1])}"
+            )
+        if batch_size is None:
+            batch_size = int(batch[-1]) + 1 if batch.numel() else 0
+        offsets = torch.ops.gridgrad.batch_offsets(batch.long(), batch_size)
+        return cls(coords, types, radii, offsets, **others)
+
+    # --- what it holds ------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        """int: B, the number of examples."""
+        return self.offsets.shape[0] - 1
+
+    @property
+    def batch(self) -> Tensor:
+        """Tensor: (N,) int64, the example of each atom."""
+        if self._batch is None:
+            examples = torch.arange(self.batch_size, device=self.device)
+            self._batch = torch.repeat_interleave(examples, self.n_atoms, output_size=self.coords.shape[0])
+        return self._batch
+
+    @property
+    def n_atoms(self) -> Tensor:
+        """Tensor: (B,) int64, the number of atoms of each example."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @property
+    def n_types(self) -> int | None:
+        """T, the number of channels; None for type indices whose channels have no names."""
+        if self.types.is_floating_point():
+            return self.types.shape[1]
+        return None if self.channels is None else len(self.channels)
+
+    @property
+    def device(self) -> torch.device:
+        """torch.device: Where the tensors are."""
+        return self.coords.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """torch.dtype: That of the coordinates."""
+        return self.coords.dtype
+
+    def mask(self, *parts: str) -> Tensor:
+        """Tell which atoms belong to some parts.
+
+        Parameters
+        ----------
+        *parts : str
+            Names out of `parts`.
+
+        Returns
+        -------
+        Tensor
+            (N,) bool.
+
+        Raises
+        ------
+        ValueError
+            If the batch has no such part.
+        """
+        for name in parts:
+            if name not in self.parts:
+                raise ValueError(f"parts: {name!r}; expected one of {self.parts}")
+        indices = [self.parts.index(name) for name in parts]
+        if not indices:
+            return torch.zeros(self.coords.shape[:1], dtype=torch.bool, device=self.device)
+        return torch.stack([self.part == index for index in indices]).any(0)
+
+    def requires_grad_(self, *parts: str) -> AtomBatch:
+        """Ask for gradients of the coordinates, if parts are named of those only.
+
+        `Coords2Grid` spends nothing on the other atoms in the backward passes; the rows of their gradients are zero.
+        The density is the same, bit for bit.
+
+        Parameters
+        ----------
+        *parts : str
+            Names out of `parts`; by default all atoms.
+
+        Returns
+        -------
+        AtomBatch
+            This batch.
+
+        Raises
+        ------
+        ValueError
+            If the batch has no such part.
+        """
+        self.fixed = ~self.mask(*parts) if parts else None
+        self.coords.requires_grad_()
+        return self
+
+    # --- the same in other places and shapes --------------------------------------------------------------------------
+
+    def _map(self, change) -> AtomBatch:
+        """Return the batch with `change` applied to each tensor."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()}
+        values["labels"] = {name: change(value) for name, value in self.labels.items()}
+        return AtomBatch(**values)
+
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> AtomBatch:
+        """Return the batch on another device or in another precision.
+
+        Parameters
+        ----------
+        device : torch.device or str, optional
+            Where to; by default it stays.
+        dtype : torch.dtype, optional
+            ``torch.float32`` or ``torch.float64``, for coordinates, weights, radii and centres; labels keep theirs.
+        non_blocking : bool, default False
+            Do not wait for copies from pinned memory.
+
+        Returns
+        -------
+        AtomBatch
+            The batch.
+        """
+        moved = self if device is None else self._map(lambda value: value.to(device, non_blocking=non_blocking))
+        if dtype is None:
+            return moved
+        names = ("coords", "types", "radii", "center")
+        values = {name: getattr(moved, name) for name in names}
+        return replace(
+            moved,
+            **{
+                name: value.to(dtype)
+                for name, value in values.items()
+                if value is not None and value.is_floating_point()
+            },
+        )
+
+    def pin_memory(self) -> AtomBatch:
+        """Return the batch in page-locked memory, from which copies to a GPU need not be waited for.
+
+        Returns
+        -------
+        AtomBatch
+            The batch.
+        """
+        return self._map(Tensor.pin_memory)
+
+    def padded(self) -> PaddedAtoms:
+        """Return the atoms with all examples padded to the same number.
+
+        Returns
+        -------
+        PaddedAtoms
+            ``coords``, ``types``, ``radii`` and ``mask``; the first three are what `coords2grid` takes.
+        """
+        n_atoms = self.n_atoms
+        size = int(n_atoms.max()) if self.batch_size else 0
+        mask = torch.arange(size, device=self.device) < n_atoms[:, None]
+        rows = self.batch, torch.arange(self.coords.shape[0], device=self.device) - self.offsets[self.batch]
+
+        def pad(values: Tensor, filler: float) -> Tensor:
+            return values.new_full((*mask.shape, *values.shape[1:]), filler).index_put(rows, values)
+
+        types = pad(self.types, 0 if self.types.is_floating_point() else -1)
+        radii = self.radii if self.radius_type_indexed else pad(self.radii, 1)
+        return PaddedAtoms(pad(self.coords, 0), types, radii, mask)
+
+    def __len__(self) -> int:
+        return self.batch_size
+
+    def __iter__(self) -> Iterator[AtomBatch]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index) -> AtomBatch:
+        examples = _examples(index, self.batch_size).to(self.device)
+        starts, counts = self.offsets[examples], self.n_atoms[examples]
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        rows = torch.arange(int(offsets[-1]), device=self.device)
+        rows += torch.repeat_interleave(starts - offsets[:-1], counts, output_size=len(rows))
+
+        def take(values: Tensor | None, where: Tensor = rows) -> Tensor | None:
+            return None if values is None else values.index_select(0, where)
+
+        return replace(
+            self,
+            coords=take(self.coords),
+            types=take(self.types),
+            radii=self.radii if self.radius_type_indexed else take(self.radii),
+            offsets=offsets,
+            center=take(self.center, examples),
+            labels={name: take(value, examples) for name, value in self.labels.items()},
+            names=None if self.names is None else [self.names[i] for i in examples.tolist()],
+            part=take(self.part),
+            fixed=take(self.fixed),
+        )
+
+    def __repr__(self) -> str:
+        channels = "" if self.n_types is None else f", {self.n_types} channels"
+        parts = f" ({', '.join(self.parts)})" if self.parts else ""
+        examples = "1 example" if self.batch_size == 1 else f"{self.batch_size} examples"
+        return (
+            f"AtomBatch({examples}, {self.coords.shape[0]} atoms{parts}{channels}, "
+            f"{str(self.dtype).removeprefix('torch.')}, {self.device})"
+        )
+
+
+def _shortened(values: np.ndarray) -> str:
+    return np.array2string(values, threshold=6, separator=", ")
+
+
+def _examples(index: object, size: int) -> Tensor:
+    """Return what `index` selects out of `size` examples, int64."""
+    if isinstance(index, slice):
+        return torch.arange(*index.indices(size)) if size else torch.zeros(0, dtype=torch.int64)
+    array = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
+    if array.dtype == bool and array.shape == (size,):
+        array = np.flatnonzero(array)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or array.ndim > 1:
+        raise TypeError(f"index: {index!r}; expected an integer, a slice or integers")
+    array = np.atleast_1d(array).astype(np.int64)
+    outside = (array < -size) | (array >= size)
+    if outside.any():
+        raise IndexError(f"index: {array[outside][0]}; expected one of {size} examples")
+    return torch.from_numpy(np.where(array < 0, array + size, array))
