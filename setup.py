@@ -1,13 +1,19 @@
-"""Build the CPU kernels: pyx/density.pyx becomes C once and is compiled per precision and SIMD level."""
+"""Build the CPU kernels: pyx/density.pyx becomes C once and is compiled per precision and SIMD level.
+
+The modules use Python's limited API of 3.11, so one wheel serves every later Python. They are not linked with OpenMP:
+gridgrad.kernels.cpu puts at their disposal the one that torch has loaded, whatever its file is called.
+"""
 
 import os
 import platform
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
 GENERATED = Path("build") / "cython"
@@ -26,9 +32,8 @@ FLAGS = [
     "-fno-semantic-interposition",
     "--param=max-completely-peel-times=8",
 ]
-OPENMP_COMPILE, OPENMP_LINK = ["-fopenmp"], ["-fopenmp"]
-if sys.platform == "darwin":
-    OPENMP_COMPILE, OPENMP_LINK = ["-Xpreprocessor", "-fopenmp"], ["-lomp"]
+OPENMP = ["-Xpreprocessor", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]
+LIMITED_API = "0x030B0000"
 
 
 class BuildKernels(build_ext):
@@ -39,6 +44,11 @@ class BuildKernels(build_ext):
         self.parallel = os.cpu_count()
 
     def run(self):
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            raise PlatformError(
+                f"python: {platform.python_version()}, free-threaded; expected one with the GIL: "
+                "the kernels use the limited API, which a free-threaded Python does not have"
+            )
         directives = {
             "language_level": 3,
             "boundscheck": False,
@@ -59,6 +69,11 @@ class BuildKernels(build_ext):
             text = f'#define PyInit_density PyInit_{name}\n#include "pyx/density.c"\n'
             source.write_text(text)
         super().run()
+        if self.inplace:
+            for extension in self.extensions:  # Python prefers what an earlier build named after its version
+                module = Path(self.get_ext_fullpath(extension.name))
+                for stale in set(module.parent.glob(f"{module.name.partition('.')[0]}.*")) - {module}:
+                    stale.unlink()
 
 
 def kernels():
@@ -73,12 +88,12 @@ def kernels():
                     [(GENERATED / f"{name}.c").as_posix()],
                     include_dirs=[GENERATED.as_posix()],
                     depends=[path.as_posix() for path in sorted(Path("pyx").glob("*.p*"))],
-                    define_macros=[("REAL", real)],
-                    extra_compile_args=[*FLAGS, *flags, *OPENMP_COMPILE],
-                    extra_link_args=OPENMP_LINK,
+                    define_macros=[("REAL", real), ("Py_LIMITED_API", LIMITED_API)],
+                    py_limited_api=True,
+                    extra_compile_args=[*FLAGS, *flags, *OPENMP],
                 )
             )
     return variants
 
 
-setup(ext_modules=kernels(), cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=kernels(), cmdclass={"build_ext": BuildKernels}, options={"bdist_wheel": {"py_limited_api": "cp311"}})

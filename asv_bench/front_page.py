@@ -170,7 +170,7 @@ def _no_gpu(machine):
 def _section(machine, runs, facts):
     newest = runs[-1]
     measured = next((run for run in reversed(runs) if ratios(run)), None)
-    day = datetime.datetime.fromtimestamp(newest.date / 1000, datetime.timezone.utc).date()
+    day = datetime.datetime.fromtimestamp(newest.date / 1000, datetime.UTC).date()
     parts = [f"<section><h2>{html.escape(machine)}</h2><p>"]
     known = [facts[name] for name in ("cpu", "os", "arch") if facts.get(name)]
     known += [f"{facts['num_cpu']} cores"] if facts.get("num_cpu") else []

@@ -10,8 +10,13 @@ import os
 
 import torch
 
+from gridgrad.kernels.cpu import openmp
+
 LEVELS = {"DEFAULT": "baseline", "AVX2": "avx2", "AVX512": "avx512"}
 """Names of torch's CPU capability and of our levels, in rising order."""
+
+
+openmp.share()
 
 
 def available_levels() -> list[str]:
