@@ -12,12 +12,18 @@ import gridgrad as gg
 
 MULTIPLES = (0.8, 1.0, 1.5, 2.0)
 GAUSSIAN_TAILS = ("quadratic", "quintic", "truncated", "negative")
+QUINTIC_FROM = math.sqrt(0.125)
+EXTREMES = [
+    (tail, multiple)
+    for tail in GAUSSIAN_TAILS
+    for multiple in (QUINTIC_FROM if tail == "quintic" else 1e-3, 0.5, 5.0, 30.0, 1e6)
+]
 IMPLEMENTATIONS = pytest.mark.parametrize("grid_class", [Reference, gg.GridMaker], ids=["oracle", "package"])
 
 
 def jet(grid_class, settings, u, dtype=torch.float64):
     """Return profile, first and second derivative by the distance ``u`` (in radii): one voxel, one type an atom."""
-    width = 0.02
+    width = 2.0**-6
     grid = grid_class(resolution=0.5, dimension=width, **settings)
     count = len(u)
     coords, along_z = torch.full((count, 3), -width / 2, dtype=dtype), torch.zeros((count, 3), dtype=dtype)
@@ -88,6 +94,37 @@ def test_closed_forms_float32(tail, multiple):
     expected = closed_jet(tail, multiple, u.astype(np.float64))
     for name, value, target, bar in zip(("value", "slope", "curvature"), found, expected, (2e-6, 2e-5, 2e-5)):
         assert_close(value, target, bar, name)
+
+
+@pytest.mark.parametrize(("dtype", "bars"), [(torch.float64, (1e-14,) * 3), (torch.float32, (1e-6,) * 3)], ids=mode_id)
+@pytest.mark.parametrize(("tail", "multiple"), EXTREMES)
+def test_range_of_the_multiple(tail, multiple, dtype, bars):
+    """To the ends of the range each derivative is right, by its largest value, at distances that float32 can hold."""
+    width = 1 / (2 * multiple)
+    near = multiple + np.linspace(-1, 1.1, 301) * min(width, multiple)
+    u = np.concatenate([np.linspace(0, 6, 301), near, np.geomspace(1e-4, 6, 100)])
+    u = np.unique(u // 2.0**-20 * 2.0**-20)
+    kinks = np.array([multiple, multiple + width])
+    u = u[(np.abs(u[:, None] - kinks) > 1e-6 * kinks).all(1)]
+    found, expected = jet(gg.GridMaker, tail_settings(tail, multiple), u, dtype), closed_jet(tail, multiple, u)
+    for name, value, target, bar in zip(("value", "slope", "curvature"), found, expected, bars):
+        error = np.abs(value.double().numpy() - target).max() / np.abs(target).max()
+        assert error < bar, f"{name}: {error:.1e}"
+
+
+@pytest.mark.parametrize("tail", GAUSSIAN_TAILS)
+def test_multiples_out_of_range_are_refused(tail):
+    lowest = QUINTIC_FROM if tail == "quintic" else 1e-3
+    for multiple in (1e-100, 0.9999 * lowest, 1.0001e6, 1e100, 1e300):
+        with pytest.raises(ValueError, match=r"^gaussian_radius_multiple: .*; expected .* from .* to 1e\+06 for"):
+            gg.GridMaker(**tail_settings(tail, multiple))
+
+
+def test_quintic_turns_negative_below_its_range():
+    u = np.linspace(0, 3, 3001)
+    for multiple, lowest in ((QUINTIC_FROM - 1e-2, -1e-4), (QUINTIC_FROM, 0)):
+        settings = tail_settings("quintic", multiple)
+        assert (Reference(**settings).profile(torch.from_numpy(u**2)).min() < -1e-9) == (lowest < 0)
 
 
 @IMPLEMENTATIONS

@@ -6,13 +6,15 @@ import json
 import math
 import numbers
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-from gridgrad.grid.profile import TAILS, profile_coefficients
+from gridgrad.grid.profile import TAILS, multiple_range, profile_coefficients
+from gridgrad.grid.shown import shown
 
 GEOMETRY = struct.Struct("<14d4q")
 """Layout of ``Geometry`` in pyx/support.pxd and cuda/support.cuh."""
@@ -20,23 +22,54 @@ GEOMETRY = struct.Struct("<14d4q")
 
 def _positive(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: {value!r} of type {type(value).__name__}; expected a number")
-    value = float(value)
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name}: {value}; expected a finite number > 0")
-    return value
+        raise TypeError(f"{name}: {shown(value)} of type {type(value).__name__}; expected a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(f"{name}: {shown(value)}; expected a finite number > 0")
+    return number
 
 
 def _box(dimension: object) -> tuple[float, float, float]:
+    if isinstance(dimension, np.ndarray):
+        dimension = dimension.tolist()
     if isinstance(dimension, numbers.Real):
         return (_positive("dimension", dimension),) * 3
-    try:
-        box = tuple(_positive("dimension", side) for side in dimension)
-    except TypeError:
-        raise TypeError(f"dimension: {dimension!r}; expected a number or (x, y, z)") from None
-    if len(box) != 3:
-        raise ValueError(f"dimension: {len(box)} numbers; expected one or three (x, y, z)")
-    return box
+    if isinstance(dimension, str) or not isinstance(dimension, Sequence):
+        raise TypeError(f"dimension: {shown(dimension)}; expected a number or (x, y, z)")
+    if len(dimension) != 3:
+        raise ValueError(f"dimension: {len(dimension)} numbers; expected one or three (x, y, z)")
+    return tuple(_positive("dimension", side) for side in dimension)
+
+
+def _multiple(multiple: object, tail: str, binary: bool) -> float:
+    number = -multiple if isinstance(multiple, numbers.Real) and multiple < 0 else multiple
+    number = _positive("gaussian_radius_multiple", number)
+    lowest, highest = multiple_range("truncated" if multiple < 0 else tail)
+    if not binary and not lowest <= number <= highest:
+        name = "a negative one" if multiple < 0 else f"tail {tail!r}"
+        raise ValueError(
+            f"gaussian_radius_multiple: {shown(multiple)}; expected a magnitude from {lowest:.6g} to {highest:.6g} "
+            f"for {name}"
+        )
+    return -number if multiple < 0 else number
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: {shown(value)}; expected True or False")
+    return bool(value)
+
+
+def _points(resolution: float, dimension: tuple[float, float, float]) -> tuple[int, int, int]:
+    sides = [side / resolution for side in dimension]
+    if max(sides) < 2**62:
+        points = tuple(round(side) + 1 for side in sides)
+        if math.prod(points) < 2**62:
+            return points
+    raise ValueError(f"resolution: {resolution} in a box of {dimension}; expected fewer than 2^62 points")
 
 
 @dataclass(frozen=True)
@@ -59,8 +92,8 @@ class Grid:
     radius_scale : float, default 1.0
         Factor on every radius.
     gaussian_radius_multiple : float, default 1.0
-        Multiple m of the radius at which the Gaussian gives way to the tail. A negative value truncates at ``-m``,
-        whatever `tail` says.
+        Multiple m of the radius at which the Gaussian gives way to the tail, from 0.001 (quintic: from 1/√8 = 0.354,
+        below which the tail turns negative) to 10⁶. A negative value truncates at ``-m``, whatever `tail` says.
     tail : {"quadratic", "quintic", "truncated"}, default "quadratic"
         How the Gaussian ends: with a continuous first derivative (libmolgrid's default), with a continuous second
         derivative, or abruptly.
@@ -70,7 +103,7 @@ class Grid:
     TypeError
         If an argument has the wrong type.
     ValueError
-        If a length is not finite and positive, or `tail` is unknown.
+        If a length is not finite and positive, `tail` is unknown, or the multiple is out of its range.
     """
 
     resolution: float = 0.5
@@ -86,24 +119,12 @@ class Grid:
         put(self, "resolution", _positive("resolution", self.resolution))
         put(self, "dimension", _box(self.dimension))
         put(self, "radius_scale", _positive("radius_scale", self.radius_scale))
-        multiple = self.gaussian_radius_multiple
-        put(
-            self,
-            "gaussian_radius_multiple",
-            math.copysign(_positive("abs(gaussian_radius_multiple)", abs(multiple)), multiple)
-            if isinstance(multiple, numbers.Real)
-            else _positive("gaussian_radius_multiple", multiple),
-        )
         for name in ("binary", "radius_type_indexed"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"{name}: {getattr(self, name)!r}; expected True or False")
-            put(self, name, bool(getattr(self, name)))
-        if self.tail not in TAILS:
-            raise ValueError(f"tail: {self.tail!r}; expected one of {', '.join(map(repr, TAILS))}")
-        points = tuple(round(side / self.resolution) + 1 for side in self.dimension)
-        if math.prod(points) >= 2**62:
-            raise ValueError(f"dimension: {self.dimension} at resolution {self.resolution} is {points} points")
-        put(self, "_points", points)
+            put(self, name, _flag(name, getattr(self, name)))
+        if not isinstance(self.tail, str) or self.tail not in TAILS:
+            raise ValueError(f"tail: {shown(self.tail)}; expected one of {', '.join(map(repr, TAILS))}")
+        put(self, "gaussian_radius_multiple", _multiple(self.gaussian_radius_multiple, self.tail, self.binary))
+        put(self, "_points", _points(self.resolution, self.dimension))
         put(self, "_spec", json.dumps({f.name: getattr(self, f.name) for f in fields(self)}))
         put(self, "_geometry", {dtype: self._pack(dtype) for dtype in (torch.float32, torch.float64)})
 
