@@ -1,5 +1,6 @@
 """Without PyCUDA: clear errors, and nothing of the CPU behaviour changes."""
 
+import os
 import subprocess
 import sys
 
@@ -59,3 +60,17 @@ def test_availability_of_a_cpu_build():
 def test_sources_are_found():
     assert next(iter(cubins.sources())) == "density.cu"
     assert {"profile.cuh", "atoms.cuh", "support.cuh", "to_grid.cuh", "to_atoms.cuh"} < set(cubins.sources())
+
+
+@pytest.mark.parametrize("question", ["--version", "--list-gpu-arch"])
+def test_nvcc_that_fails_is_none(question, tmp_path, monkeypatch):
+    """An nvcc that cannot answer, as one without its toolkit, is passed over; `show_config` goes on."""
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f'#!/bin/sh\n[ "$1" = {question} ] && exit 1\necho "V13.0.88 compute_90"\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("GRIDGRAD_CUDA_COMPILER", "nvcc")
+    compilers = cubins.compilers.__wrapped__  # not the answer of another test
+    assert compilers() == {}
+    nvcc.write_text('#!/bin/sh\necho "V13.0.88 compute_90"\n')
+    assert compilers() == {"nvcc": ("13.0.88", [90])}

@@ -306,7 +306,7 @@ def test_check_reports_at_once(devices, monkeypatch, journal):
     scene = Scene()
     with pytest.raises(ValueError, match="types: this call had an index"):
         kernels(devices[0]).density(*scene.arguments(index=torch.tensor([0, 2, 1, -1, 0, 9])))
-    assert len(journal.read("synchronize")) == 1
+    assert len(journal.read("synchronize")) == 2  # before the launch, for what earlier calls left, and after it
     scene.radii[2] = -1
     with pytest.raises(ValueError, match="radii: this call had a radius <= 0"):
         kernels(devices[0]).density(*scene.arguments())
@@ -319,6 +319,31 @@ def test_bad_radius_gives_nan_and_no_error(devices):
     assert scene.density[1].isnan().all()
     assert not scene.density[[0, 2]].isnan().any()
     devices[0].fault[:] = 0
+
+
+def test_radius_of_a_call_before_the_checks_is_not_blamed_on_this_one(devices, monkeypatch):
+    """``GRIDGRAD_CHECK`` set midway: what earlier calls left is told apart, and the next call starts afresh."""
+    scene, bad = Scene(), Scene()
+    bad.radii[2] = 0
+    run = kernels(devices[0])
+    run.density(*bad.arguments())
+    monkeypatch.setenv("GRIDGRAD_CHECK", "1")
+    with pytest.raises(ValueError, match="radii: an earlier call had a radius <= 0"):
+        run.density(*scene.arguments())
+    run.density(*scene.arguments())
+    scene.check()
+
+
+def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, foreign_streams):
+    """The side stream is waited for all the same: a capture would be invalid otherwise."""
+    streams, enter = torch_streams
+    handle = foreign_streams[0].handle
+    enter(handle)
+    with pytest.raises(Exception, match="pack requires exactly 12 arguments"):
+        kernels(devices[0], streams=streams).density(*Scene().arguments()[:-1])
+    assert journal.stack_depth() == 0
+    first, last = journal.read("wait")
+    assert first.other == handle and (last.stream, last.other) == (handle, first.stream)
 
 
 def test_no_memory_for_the_module(monkeypatch):

@@ -167,6 +167,15 @@ print(gg.show_config())
     assert "not usable" in in_bare(bare, code).split("CUDA", 1)[1]
 
 
+def test_checkout_without_kernels_says_what_to_do(tmp_path):
+    """Python started in a clone before anything is compiled finds the sources first."""
+    shutil.copytree(ROOT / "gridgrad", tmp_path / "gridgrad", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    run = subprocess.run([sys.executable, "-c", "import gridgrad"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode
+    last = run.stderr.splitlines()[-1]
+    assert re.match(r"ImportError: the kernels of gridgrad are not compiled in .*pip install -e \.", last), run.stderr
+
+
 def test_missing_extra_is_named(bare):
     """A command that needs an extra says which one, and ends with status 2."""
     code = """

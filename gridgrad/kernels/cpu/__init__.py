@@ -25,7 +25,7 @@ def available_levels() -> list[str]:
     Returns
     -------
     list of str
-        At least ``["baseline"]``.
+        At least ``["baseline"]``; empty in a checkout whose kernels are not compiled.
     """
     names = list(LEVELS)
     capability = torch.backends.cpu.get_cpu_capability()
@@ -39,6 +39,11 @@ def _built(level: str) -> bool:
 
 def _choose() -> str:
     levels = available_levels()
+    if not levels:
+        raise ImportError(
+            f"the kernels of gridgrad are not compiled in {__path__[0]}: install this checkout (pip install -e . "
+            "compiles them in place), or, with gridgrad installed, start Python in another folder"
+        )
     level = os.environ.get("GRIDGRAD_SIMD", levels[-1])
     if level not in levels:
         raise ImportError(f"GRIDGRAD_SIMD: {level!r}; this processor and build have {', '.join(levels)}")

@@ -75,21 +75,20 @@ def options(real: str) -> list[str]:
     return [*MATH, f"-DREAL={real}"]
 
 
-def _nvcc_version() -> str | None:
+def _nvcc() -> tuple[str, list[int]] | None:
+    # version and architectures; None where there is none, or it does not run
     path = shutil.which("nvcc")
     if path is None:
         return None
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+        said = [
+            subprocess.run([path, question], capture_output=True, text=True, check=True, timeout=60).stdout
+            for question in ("--version", "--list-gpu-arch")
+        ]
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r"V(\d+\.\d+\.\d+)", text)
-    return found.group(1) if found else None
-
-
-def _nvcc_architectures() -> list[int]:
-    text = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=True, timeout=60).stdout
-    return [int(number) for number in re.findall(r"compute_(\d+)", text)]
+    version = re.search(r"V(\d+\.\d+\.\d+)", said[0])
+    return (version.group(1), [int(number) for number in re.findall(r"compute_(\d+)", said[1])]) if version else None
 
 
 @cache
@@ -111,9 +110,9 @@ def compilers() -> dict[str, tuple[str, list[int]]]:
         raise ValueError(f"GRIDGRAD_CUDA_COMPILER: {asked!r}; expected 'nvcc' or 'nvrtc'")
     found = {}
     if asked != "nvrtc":
-        version = _nvcc_version()
-        if version is not None:
-            found["nvcc"] = version, _nvcc_architectures()
+        nvcc = _nvcc()
+        if nvcc is not None:
+            found["nvcc"] = nvcc
     if asked != "nvcc":
         try:
             library = nvrtc.load()

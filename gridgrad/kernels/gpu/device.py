@@ -323,7 +323,10 @@ class Kernels:
         """
         device = self._device
         functions, layout = device.module(self._real)
-        if device.fault[FAULT_INDEX]:
+        if eager():  # what earlier calls left, also those before it was asked for
+            device.synchronize()
+            device.raise_fault("an earlier call")
+        elif device.fault[FAULT_INDEX]:
             device.raise_fault("an earlier call")
         blocks, threads = layout.launch(name, arguments)
         if blocks == 0:
@@ -331,13 +334,15 @@ class Kernels:
         if name != "radii_sum":
             arguments = (*arguments, device.fault_address)
         stream, join = self._streams.fork()
-        device.context.push()
         try:
-            functions[name].prepared_async_call((blocks, 1, 1), (threads, 1, 1), stream, *arguments)
-        finally:
-            driver().Context.pop()
-        if join is not None:
-            join()
+            device.context.push()
+            try:
+                functions[name].prepared_async_call((blocks, 1, 1), (threads, 1, 1), stream, *arguments)
+            finally:
+                driver().Context.pop()
+        finally:  # a capture with a side stream that nobody waits for is lost, whatever was launched
+            if join is not None:
+                join()
         if eager():
             device.synchronize()
             device.raise_fault("this call")
