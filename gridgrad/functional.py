@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from gridgrad.autograd import validate
+from gridgrad.autograd._torch import is_autocasting
 from gridgrad.autograd.derivatives import density
 from gridgrad.autograd.fixed import can_skip, density_with_fixed, held
 from gridgrad.grid import Grid
-
-_is_autocasting = torch._C._is_any_autocast_enabled
 
 
 def _widened(value: object) -> object:
@@ -72,7 +71,7 @@ def coords2grid(
     MemoryError
         If the grid does not fit.
     """
-    autocast = _is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
+    autocast = is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
     if autocast:
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
     if fixed is not None:

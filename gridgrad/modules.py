@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gridgrad.autograd._torch import KeepsBuffers
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
 
 
-class Coords2Grid(torch.nn.Module):
+class Coords2Grid(KeepsBuffers):
     """Layer that turns atoms into their density grid.
 
     Parameters
@@ -46,14 +47,6 @@ class Coords2Grid(torch.nn.Module):
             self.center = center
         else:
             self.register_buffer("center", center, persistent=False)
-
-    def _apply(self, fn, recurse=True):
-        """Move the centre, but keep its precision."""
-        before = self._buffers.get("center")
-        super()._apply(fn, recurse)
-        if before is not None and not before.is_meta:
-            self.center = before.to(self.center.device)
-        return self
 
     def forward(
         self,

@@ -7,14 +7,14 @@ torch.func and forward-mode differentiation understand. The second costs some 25
 from __future__ import annotations
 
 import torch
-from torch import _C, Tensor
-from torch.autograd import Function, forward_ad
+from torch import Tensor
+from torch.autograd import Function
 
 from gridgrad.autograd import ops
+from gridgrad.autograd._torch import OWN_DERIVATIVE_KEYS, below_autograd, is_transforming
 from gridgrad.autograd.batching import Stacked
 
 _ops = torch.ops.gridgrad
-_are_transforms_active = _C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 
@@ -33,7 +33,7 @@ def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple)
     """Run an operator, without dispatch where dispatch would change nothing."""
     if ops.is_plain(*tensors):
         return getattr(ops, operator)(*tensors, *settings)
-    with _C._AutoDispatchBelowAutograd():
+    with below_autograd():
         return getattr(_ops, operator)(*tensors, *settings)
 
 
@@ -59,7 +59,7 @@ def _families(rules: type) -> tuple[str, type[Function], type[Function]]:
     members |= {key: getattr(rules, key) for key in ("backward", "jvp", "vmap")}
     transformed = type(name, (Function,), {key: staticmethod(member) for key, member in members.items()} | doc)
     families = operator, eager, transformed
-    for key in ("Autograd", "FuncTorchDynamicLayerFrontMode"):
+    for key in OWN_DERIVATIVE_KEYS:
         ops.library.impl(operator, lambda *inputs: _apply(families, inputs[:n_tensors], inputs[n_tensors:]), key)
     return families
 
@@ -282,17 +282,31 @@ def _density_relevance(*inputs):
     return _compute("density_relevance", inputs[:6], inputs[6:])
 
 
-def _batch_offsets_vmap(info, in_dims, batch, batch_size):
-    return _ops.batch_offsets(batch.movedim(in_dims[0], 0), batch_size), 0
+class BatchOffsets(Function):
+    """Integers of integers: no derivative, but a rule for vmap."""
+
+    @staticmethod
+    def forward(batch, batch_size):
+        return _compute("batch_offsets", (batch,), (batch_size,))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info, in_dims, batch, batch_size):
+        return _batch_offsets(batch.movedim(in_dims[0], 0), batch_size), 0
+
+
+def _batch_offsets(batch, batch_size):
+    if is_transforming():
+        return BatchOffsets.apply(batch, batch_size)
+    return _compute("batch_offsets", (batch,), (batch_size,))
 
 
 ops.library.impl("density_relevance", _density_relevance, "Autograd")
-torch.library.register_vmap("gridgrad::batch_offsets", _batch_offsets_vmap, lib=ops.library)
-
-
-def is_transforming() -> bool:
-    """Tell whether torch.func or forward mode differentiates."""
-    return _are_transforms_active() or forward_ad._current_level >= 0
+for _key in OWN_DERIVATIVE_KEYS:
+    ops.library.impl("batch_offsets", _batch_offsets, _key)
 
 
 def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:

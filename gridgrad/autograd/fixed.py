@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gridgrad.autograd import derivatives
+from gridgrad.autograd._torch import is_transforming
 
 
 class _DensityOfFixed(Function):
@@ -57,7 +58,7 @@ def can_skip(center: object, radii: Tensor, radius_type_indexed: bool) -> bool:
     shared = [center, radii] if radius_type_indexed else [center]
     return not (
         any(isinstance(value, Tensor) and value.requires_grad for value in shared)
-        or derivatives.is_transforming()
+        or is_transforming()
         or torch.compiler.is_compiling()
     )
 

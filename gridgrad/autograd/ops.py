@@ -14,9 +14,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._C import _get_tracing_state, _has_storage, _len_torch_dispatch_stack
-from torch.autograd import profiler
 
+from gridgrad.autograd._torch import has_storage, is_watched, is_zerotensor
 from gridgrad.grid import Grid
 from gridgrad.kernels import cpu
 
@@ -127,12 +126,12 @@ def is_plain(coords: Tensor, *others: Tensor | None) -> bool:
     bool
         False for subclasses and wrappers of tensors, devices without kernels, dispatch modes, tracing and profiling.
     """
-    if type(coords) not in _TENSORS or not (coords.is_cpu or coords.is_cuda) or not _has_storage(coords):
+    if type(coords) not in _TENSORS or not (coords.is_cpu or coords.is_cuda) or not has_storage(coords):
         return False
     for tensor in others:
-        if tensor is not None and (type(tensor) not in _TENSORS or not _has_storage(tensor)):
+        if tensor is not None and (type(tensor) not in _TENSORS or not has_storage(tensor)):
             return False
-    return not (_len_torch_dispatch_stack() or profiler._is_profiler_enabled or _get_tracing_state())
+    return not is_watched()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -141,7 +140,7 @@ def _address(tensor: Tensor | None) -> int:
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
     """Return a tensor whose memory holds its elements in order: no strides, no pending sign, no implicit zeros."""
-    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg() and not tensor._is_zerotensor()):
+    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg() and not is_zerotensor(tensor)):
         return tensor
     return tensor.clone(memory_format=torch.contiguous_format)
 
