@@ -18,3 +18,15 @@ def test_examples(page):
         names = {}
         exec(compile(block, page, "exec"), names)
         assert "second" in names or names["coords"].grad.abs().sum() > 0
+
+
+def test_molecules_page():
+    """Its blocks run one after the other."""
+    pytest.importorskip("rdkit", reason="rdkit is not installed")
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "molecules.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(compile(block, "molecules.md", "exec"), names)

@@ -111,6 +111,8 @@ def _prepare(options: argparse.Namespace) -> _Job:
     if options.receptor is not None:
         job.receptor = next(_read(options, options.receptor))
         job.receptor_atoms = type_atoms(job.receptor, _typer(options, "receptor"))
+        for remark in _remarks(job.receptor):
+            print(f"{options.receptor}: {remark}", file=sys.stderr)
         models = count_records(options.receptor)
         if models > 1:
             print(f"{options.receptor} has {models} records; the first is the receptor", file=sys.stderr)
@@ -154,7 +156,15 @@ def _typer(options: argparse.Namespace, part: str) -> Typer:
 
 
 def _read(options: argparse.Namespace, path: Path, on_error=None) -> Iterator[Molecule]:
-    return read_molecules(path, hydrogens=options.hydrogens, flat=options.flat, on_error=on_error)
+    return read_molecules(
+        path, hydrogens=options.hydrogens, skip_unknown=options.skip_unknown, flat=options.flat, on_error=on_error
+    )
+
+
+def _remarks(molecule: Molecule) -> list[str]:
+    """Say what of a record is not in the molecule, unless the user asked for it, and what it is."""
+    left_out = [f"{n} of {reason}" for reason, n in molecule.left_out.items() if reason != "hydrogens"]
+    return [f"atoms left out: {', '.join(left_out)}"] * bool(left_out) + list(molecule.notes)
 
 
 def _ligands(job: _Job) -> Iterator[tuple[int, Molecule]]:
@@ -220,6 +230,8 @@ def _print_one(job: _Job, result: _Result, number: int, written: list[Path]) -> 
     print(
         f"  atoms     {len(ligand)}" + (f" + {len(job.receptor)} of {job.receptor.path.name}" if job.receptor else "")
     )
+    for remark in _remarks(ligand):
+        print(f"            {remark}")
     if outside := _outside(result):
         print(f"            {outside} of the {len(ligand)} lie outside the box")
     print(f"  box       {box} Å around ({center})")
@@ -247,3 +259,5 @@ def _print_row(job: _Job, result: _Result, number: int, written: list[Path]) -> 
         f"{1e3 * result.seconds:>8.2f}  {' '.join(used)}{files}"
     )
     require("tqdm", "mol").tqdm.write(line)
+    for remark in _remarks(result.ligand):
+        require("tqdm", "mol").tqdm.write(f"{'':>5} {remark}")

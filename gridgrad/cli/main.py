@@ -86,7 +86,7 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     grid = commands.add_parser(
         "grid",
         help="grid molecules",
-        description="Grid the molecules of SDF, MOL, MOL2, PDB or mmCIF files, plain or gzipped. "
+        description="Grid the molecules of SDF, MOL, MOL2, XYZ, PDB, PDBQT or CIF files, plain or gzipped. "
         "With several molecules the outputs are numbered: OUT_0001.npz, OUT_0002.npz and so on.",
     )
     grid.set_defaults(run=_run_grid)
@@ -100,6 +100,7 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
     add("--typer", metavar="gnina|MODULE:NAME",
         help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
+    add("--skip-unknown", action="store_true", help="leave out dummy atoms and atoms of unknown elements")
     add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
 
     group = grid.add_argument_group("grid")

@@ -194,7 +194,7 @@ class GninaTyper:
         """
         dummies = np.flatnonzero(molecule.elements == 0)
         if len(dummies):
-            raise molecule.error(f"atom {dummies[0] + 1} is *, a dummy atom; expected chemical elements")
+            raise molecule.error(molecule.unknown_element(dummies[0]))
         return self.from_types(_smina_types(molecule.chemistry()))
 
 

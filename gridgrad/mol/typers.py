@@ -67,9 +67,10 @@ class ElementTyper:
         channel, radius = {}, {}
         for number in np.unique(molecule.elements).tolist():
             symbol = SYMBOLS[number]
-            where = f"atom {np.flatnonzero(molecule.elements == number)[0] + 1} is {symbol}"
+            first = int(np.flatnonzero(molecule.elements == number)[0])
+            where = f"atom {first + 1} is {symbol}"
             if number == 0:
-                raise molecule.error(f"{where}, a dummy atom; expected chemical elements")
+                raise molecule.error(molecule.unknown_element(first))
             if symbol not in self.elements and self.other is None:
                 raise molecule.error(f"{where}, which has no channel; expected one of {', '.join(self.elements)}")
             if symbol not in table:

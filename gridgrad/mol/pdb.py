@@ -1,0 +1,160 @@
+"""PDB and PDBQT files by gemmi."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gridgrad.extras import require
+from gridgrad.mol.molecule import MoleculeError
+from gridgrad.mol.record import Parsed, Records, stem
+from gridgrad.mol.structures import Row, model_molecule
+from gridgrad.mol.text import Lines
+
+__all__ = ["pdb_records", "pdbqt_records"]
+
+_AUTODOCK = {
+    "A": "C", "G": "*", "GA": "*", "HD": "H", "HS": "H", "J": "*", "NA": "N", "NS": "N", "NX": "N", "OA": "O",
+    "OS": "O", "OX": "O", "Q": "*", "SA": "S", "SX": "S", "TZ": "*", "W": "*", "Z": "*",
+    "CG0": "C", "CG1": "C", "CG2": "C", "CG3": "C", "G0": "*", "G1": "*", "G2": "*", "G3": "*",
+}  # fmt: skip
+"""Elements of AutoDock's atom types that are not themselves symbols; its pseudo-atoms are dummies."""
+
+_CHARGE = re.compile(r"\s*|\d[+-]|[+-]\d")
+
+
+@dataclass
+class _Record:
+    """The lines of one model."""
+
+    atoms: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    name: str = ""
+    opened: bool = False
+    """By a MODEL line: it counts, atoms or not."""
+    closed: bool = False
+
+
+def pdb_records(lines: Lines) -> Records:
+    """Split a PDB file: every model is a record, and so is what follows an END."""
+    return _split(lines, _pdb_row)
+
+
+def pdbqt_records(lines: Lines) -> Records:
+    """Split a PDBQT file: every model is a record. The element follows from AutoDock's type."""
+    return _split(lines, _pdbqt_row)
+
+
+def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
+    found = _Record()
+
+    def ended() -> Records:
+        if found.atoms or found.opened:
+            yield lines.record, partial(_parse, lines.path, lines.record, found, read_row)
+            lines.end_record()
+
+    for line in lines:
+        kind = line[:6].rstrip().upper()
+        if kind[:4] == "ATOM" or kind == "HETATM":
+            if found.closed:
+                yield from ended()
+                found = _Record()
+            found.atoms.append(line)
+        elif kind == "MODEL":
+            yield from ended()
+            found = _Record(opened=True)
+        elif kind in ("ENDMDL", "END"):
+            found.closed = True
+        elif kind == "CONECT":
+            found.links.append(line)  # of all models, where the file has several: they follow the last one
+        elif kind == "REMARK":
+            if line[6:].strip().startswith("Name ="):
+                found.name = line.partition("=")[2].strip()
+        elif line.lstrip()[:6].rstrip().upper() in ("ATOM", "HETATM"):
+            raise MoleculeError(lines.path, lines.record, f"got {line.strip()!r}, expected ATOM or HETATM in column 1")
+    yield from ended()
+
+
+def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tuple[str, Row]]) -> Parsed:
+    text, rows, serials = [], [], {}
+    for number, line in enumerate(found.atoms):
+        if problem := _problem(line):
+            raise MoleculeError(path, record, f"atom {number + 1}: {problem}, in {line.strip()!r}")
+        line, row = read_row(line.rstrip("\n"))
+        text.append(f"{'HETATM' if line[0] in 'Hh' else 'ATOM  '}{_serial(number)}{line[11:]}\n")
+        rows.append(row)
+        serial = line[6:11].strip()
+        serials[serial] = None if serial in serials else number
+    try:
+        structure = require("gemmi", "mol").read_pdb_string("".join(text))
+    except (RuntimeError, ValueError) as error:
+        raise MoleculeError(path, record, f"gemmi cannot parse this record: {error}") from error
+    return model_molecule(
+        structure[0] if text else (), rows, path=path, record=record, name=found.name or stem(path),
+        links=_links(found.links, serials), to_rdkit=partial(_to_rdkit, "".join([*found.atoms, *found.links])),
+    )  # fmt: skip
+
+
+def _problem(line: str) -> str:
+    """Say what is wrong with a line that gemmi would read in its way: it takes what is no number for 0."""
+    if len(line.rstrip()) < 54:
+        return "cut off before the end of the coordinates, column 54"
+    for start in (30, 38, 46):
+        try:
+            float(line[start : start + 8])
+        except ValueError:
+            return f"columns {start + 1} to {start + 8} are {line[start : start + 8]!r}, expected a coordinate"
+    return ""
+
+
+def _serial(number: int) -> str:
+    """Write a number in the five columns of a serial number, hybrid-36 beyond 99999."""
+    if number < 100_000:
+        return f"{number:5d}"
+    number += 10 * 36**4 - 100_000
+    digits = ""
+    for _ in range(5):
+        number, digit = divmod(number, 36)
+        digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[digit] + digits
+    return digits
+
+
+def _links(lines: list[str], serials: dict[str, int | None]) -> list[tuple[int, int]]:
+    """Return the pairs of atoms of CONECT lines, as often as one of the two atoms names the other."""
+    named: Counter[tuple[int, int]] = Counter()
+    for line in lines:
+        fields = [line[start : start + 5].strip() for start in range(6, 31, 5)]
+        first, *others = [serials.get(serial) for serial in fields if serial] or [None]
+        named.update((first, other) for other in others if first is not None and other is not None)
+    pairs = {(min(pair), max(pair)) for pair in named if pair[0] != pair[1]}
+    return [(i, j) for i, j in sorted(pairs) for _ in range(max(named[i, j], named[j, i]))]
+
+
+def _pdb_row(line: str) -> tuple[str, Row]:
+    symbol, charge = line[76:78].strip(), line[78:80]
+    if symbol.isdecimal():  # before 1996 these columns counted lines
+        return line[:76], Row("", by_columns=True)
+    if not _CHARGE.fullmatch(charge):
+        line = line[:78]  # gemmi refuses the file for it
+    return line, Row(symbol, by_columns=True)
+
+
+def _pdbqt_row(line: str) -> tuple[str, Row]:
+    kind = line[77:80].strip()
+    symbol = _AUTODOCK.get(kind, kind)
+    return f"{line[:66]:<76}{symbol:>2}", Row(symbol or "*")
+
+
+def _to_rdkit(text: str) -> Any:
+    """Read a record of a PDB file by RDKit; None where it refuses."""
+    chem = require("rdkit.Chem", "mol")
+    with require("rdkit.rdBase", "mol").BlockLogs():
+        try:
+            return chem.MolFromPDBBlock(text, sanitize=True, removeHs=False)
+        except (RuntimeError, ValueError):
+            return None

@@ -1,0 +1,100 @@
+"""From a gemmi model to a molecule: what PDB, PDBQT and mmCIF files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gridgrad.mol.alternatives import Site, kept_sites
+from gridgrad.mol.elements import atomic_number
+from gridgrad.mol.molecule import Molecule, Sites
+from gridgrad.mol.names import element_of_name
+from gridgrad.mol.record import Parsed, out_of_plane
+
+__all__ = ["Row", "model_molecule"]
+
+ALTERNATIVE = "alternative locations"
+
+
+class Row(NamedTuple):
+    """What gemmi does not keep of an atom."""
+
+    symbol: str
+    """The element as the file has it, empty if it does not."""
+    by_columns: bool = False
+    """Whether the columns of the atom's name tell it to gemmi."""
+
+
+def model_molecule(
+    model: Any,
+    rows: Sequence[Row],
+    *,
+    path: Path,
+    record: int,
+    name: str,
+    links: Sequence[tuple[int, int]] = (),
+    to_rdkit: Callable[[], Any] | None = None,
+) -> Parsed:
+    """Make a molecule of the atoms of a gemmi model, in the order of the file, without alternative locations.
+
+    Parameters
+    ----------
+    model : gemmi.Model
+        The model; the serial number of an atom is its place in `rows`, counted from 0.
+    rows : sequence of Row
+        One for each atom of the file.
+    path, record, name
+        As in `Molecule`.
+    links : sequence of (int, int)
+        Bonds that the file names, as places in `rows`.
+    to_rdkit : callable, optional
+        Reads the record by RDKit.
+    """
+    atoms = sorted(
+        ((chain, residue, atom) for chain in model for residue in chain for atom in residue),
+        key=lambda found: found[2].serial,
+    )
+    sites, elements, unknown = [], [], {}
+    for number, (chain, residue, atom) in enumerate(atoms):
+        element, problem = _element(rows[atom.serial], atom, residue)
+        if problem:
+            unknown[number] = f"{atom.name} of {residue.name} {residue.seqid}: {problem}"
+        elements.append(element)
+        place = chain.name, str(residue.seqid), residue.segment, residue.subchain
+        label = "" if atom.altloc == "\0" else atom.altloc
+        deuterium = atom.element.name == "D" and atom.name.startswith("D")
+        key = "H" + atom.name[1:] if deuterium else atom.name
+        sites.append(Site(place, residue.name, key, label, atom.occ))
+    kept, residues = kept_sites(sites)
+    coords = np.array([atom.pos.tolist() for _, _, atom in atoms], dtype=np.float64).reshape(-1, 3)
+    number_of = {atom.serial: number for number, (_, _, atom) in enumerate(atoms)}
+    molecule = Molecule(
+        np.array(elements, dtype=np.int64), coords, None, name, path, record, to_rdkit, unknown=unknown,
+        sites=Sites(
+            atom_names=np.array([atom.name for _, _, atom in atoms], dtype=np.str_),
+            residue_names=np.array([residue.name for _, residue, _ in atoms], dtype=np.str_),
+            chains=np.array([chain.name for chain, _, _ in atoms], dtype=np.str_),
+            numbers=np.array([site.place[1] for site in sites], dtype=np.str_),
+            residues=residues,
+            charges=np.array([atom.charge for _, _, atom in atoms], dtype=np.int64),
+            links=np.array([(number_of[i], number_of[j]) for i, j in links], dtype=np.int64).reshape(-1, 2),
+        ),
+    )  # fmt: skip
+    return Parsed(molecule.subset(kept, ALTERNATIVE), out_of_plane(coords))
+
+
+def _element(row: Row, atom: Any, residue: Any) -> tuple[int, str]:
+    """Return the atomic number, or 0 and why it is not known."""
+    if row.symbol:
+        try:
+            return atomic_number(row.symbol), ""
+        except ValueError:
+            return 0, f"its element is {row.symbol!r}, which is no chemical element"
+    by_columns = atom.element.name if row.by_columns and atom.element.atomic_number else ""
+    symbol = element_of_name(atom.name, residue.name, by_columns)
+    if symbol:
+        return atomic_number(symbol), ""
+    return 0, "the file does not name its element, and the atom's name does not tell it"

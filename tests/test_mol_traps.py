@@ -1,0 +1,66 @@
+"""Files that readers stumble over: every atom comes out or is counted, or the record is refused with its reason."""
+
+import re
+
+import numpy as np
+import pytest
+from support.traps import TRAPS
+
+pytest.importorskip("rdkit", reason="rdkit is not installed")
+pytest.importorskip("gemmi", reason="gemmi is not installed")
+
+from gridgrad.mol import SYMBOLS, count_records, read_molecules
+
+
+def read(tmp_path, name, text=None, **options):
+    path = tmp_path / name
+    path.write_text(TRAPS[name].text if text is None else text, newline="")
+    errors = []
+    return list(read_molecules(path, on_error=errors.append, **options)), errors, path
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_every_atom_comes_out_or_is_counted(tmp_path, name):
+    trap = TRAPS[name]
+    molecules, errors, path = read(tmp_path, name, skip_unknown=True)
+    assert tuple(map(len, molecules)) == trap.atoms
+    left_out = trap.left_out or ({},) * len(molecules)
+    assert tuple(dict(molecule.left_out) for molecule in molecules) == left_out
+    assert [error.record for error in errors] == list(trap.refused)
+    for error, reason in zip(errors, trap.refused.values(), strict=True):
+        assert re.search(reason, error.reason), error
+    if trap.elements:
+        assert [SYMBOLS[number] for number in molecules[0].elements] == trap.elements.split()
+    assert count_records(path) == len(molecules) + len([error for error in errors if error.record])
+
+
+def test_the_conformer_that_stays_is_the_right_one(tmp_path):
+    """The places of the atoms follow from their serial numbers in the file."""
+
+    def serials(name):
+        (molecule,), _, _ = read(tmp_path, name)
+        return np.rint((molecule.coords[:, 2] - 1) * 100).astype(int).tolist()
+
+    assert serials("higher_occupancy.pdb") == [1, 2, 3, 4, 6, 8]
+    assert serials("first_among_equals.pdb") == [1, 2, 3, 4, 5, 7]
+    assert serials("as_a_whole.pdb") == [1, 2, 3, 4, 6, 8]  # B: 0.6 on average, A: 0.5
+    assert serials("unequal_conformers.pdb") == [1, 2, 3, 4, 5, 6]
+    assert serials("block_after_block.pdb") == [4, 5, 6]
+    assert serials("far_apart.pdb") == [1, 2, 3, 4, 7, 8, 9, 10, 11]
+    assert serials("first_without_a_label.pdb") == [1, 2, 3, 4, 5]
+    assert serials("two_groups_in_a_residue.pdb") == [1, 2, 3, 4, 6, 7]
+    assert serials("two_residues_at_one_place.pdb") == [2, 4, 6]
+    assert serials("one_residue_after_the_other.pdb") == [1, 2, 3]
+    assert serials("deuterium.pdb") == [1, 2, 3, 4, 6]
+    assert serials("interleaved_chains.pdb") == [1, 2, 3, 4, 5, 6]  # the order of the file
+
+
+def test_sites_tell_residues_apart(tmp_path):
+    (molecule,), _, _ = read(tmp_path, "ligand_with_a_number_of_its_protein.pdb")
+    assert molecule.sites.residues.tolist() == [0] * 6 + [1] * 5
+    assert molecule.sites.residue_names.tolist() == ["SER"] * 6 + ["LIG"] * 5
+    assert molecule.sites.atom_names[:4].tolist() == ["N", "CA", "C", "O"]
+    (molecule,), _, _ = read(tmp_path, "wrapped_waters.pdb")
+    assert len(set(molecule.sites.residues.tolist())) == 10_050
+    (molecule,), _, _ = read(tmp_path, "chains_without_a_name.pdb")
+    assert molecule.sites.residues.tolist() == [0] * 4 + [1] * 4 + [2] * 4
