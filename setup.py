@@ -6,6 +6,7 @@ gridgrad.kernels.cpu puts at their disposal the one that torch has loaded, whate
 
 import os
 import platform
+import runpy
 import sys
 import sysconfig
 from pathlib import Path
@@ -17,7 +18,8 @@ from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
 GENERATED = Path("build") / "cython"
-PRECISIONS = {"float32": "float", "float64": "double"}
+DEPENDS = ["gridgrad/kernels/abi.py", *(path.as_posix() for path in sorted(Path("pyx").glob("*.p*")))]
+ABI = runpy.run_path(str(ROOT / "gridgrad" / "kernels" / "abi.py"))
 X86 = platform.machine() in ("x86_64", "AMD64")
 LEVELS = {"baseline": []}
 if X86:
@@ -66,8 +68,7 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             source = ROOT / extension.sources[0]
             name = extension.name.rpartition(".")[2]
-            text = f'#define PyInit_density PyInit_{name}\n#include "pyx/density.c"\n'
-            source.write_text(text)
+            source.write_text(f'#define PyInit_density PyInit_{name}\n{ABI["c_text"]()}#include "pyx/density.c"\n')
         super().run()
         if self.inplace:
             for extension in self.extensions:  # Python prefers what an earlier build named after its version
@@ -79,7 +80,7 @@ class BuildKernels(build_ext):
 def kernels():
     """Return one extension per precision and SIMD level, named gridgrad.kernels.cpu.density_{precision}_{level}."""
     variants = []
-    for precision, real in PRECISIONS.items():
+    for precision, real in ABI["PRECISIONS"].items():
         for level, flags in LEVELS.items():
             name = f"density_{precision}_{level}"
             variants.append(
@@ -87,7 +88,7 @@ def kernels():
                     f"gridgrad.kernels.cpu.{name}",
                     [(GENERATED / f"{name}.c").as_posix()],
                     include_dirs=[GENERATED.as_posix()],
-                    depends=[path.as_posix() for path in sorted(Path("pyx").glob("*.p*"))],
+                    depends=DEPENDS,
                     define_macros=[("REAL", real), ("Py_LIMITED_API", LIMITED_API)],
                     py_limited_api=True,
                     extra_compile_args=[*FLAGS, *flags, *OPENMP],

@@ -15,7 +15,7 @@ struct Atoms {
     long long n_types;
     long long radius_example_stride;
     bool radius_by_type;
-    int *fault;                             // fault[0]: an index >= T was seen; fault[1]: a radius <= 0
+    int *fault;                             // words FAULT_INDEX: an index >= T was seen; FAULT_RADIUS: a radius <= 0
 };
 
 __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
@@ -65,7 +65,7 @@ __device__ __forceinline__ bool bad_index(const Atoms &atoms, long long i)
     // reported, never followed
     const bool bad = atoms.index[i] >= atoms.n_types;
     if (bad)
-        atoms.fault[0] = 1;
+        atoms.fault[FAULT_INDEX] = 1;
     return bad;
 }
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ real good_radius(const Atoms &atoms, real radius)
 {
     // a radius <= 0 is reported and becomes NaN
     if (radius <= 0) {
-        atoms.fault[1] = 1;
+        atoms.fault[FAULT_RADIUS] = 1;
         return REAL_NAN;
     }
     return radius;

@@ -1,20 +1,21 @@
 // Densities of atoms on a grid and their derivatives of first and second order. Mirror: pyx/density.pyx.
 //
-// Compiled once per precision (-DREAL) and architecture; gridgrad.gpu chooses. Arguments are addresses of contiguous,
-// validated arrays, 0 where absent; an output that is absent is not computed. B examples, N atoms, T types.
+// Compiled once per precision (-DREAL) and architecture; gridgrad.kernels.gpu chooses. The arguments are those of
+// gridgrad/kernels/abi.py: addresses of contiguous, validated arrays, 0 where absent; an output that is absent is not
+// computed. B examples, N atoms, T types.
 #include "to_grid.cuh"
 #include "to_atoms.cuh"
 
 // ---- entry points ---------------------------------------------------------------------------------------------------
 // clang-format off: the arguments stand in lines of inputs, scalars and outputs
 
-// read by gridgrad.gpu.Layout
-extern "C" __device__ int layout[] = {tile_x(DENSITY_THREADS), tile_x(TANGENT_THREADS), TILE_Y, TILE_Z, DENSITY_THREADS,
-                                     TANGENT_THREADS, ATOM_THREADS};
+// a row a kernel, read by gridgrad.kernels.abi.Launch: threads of a block, and voxels of its tile if it makes one
+#define LAUNCH(kernel, ...) extern "C" __device__ int launch_##kernel[4] = {__VA_ARGS__};
 
 #define ATOMS {coords, index, weights, radii, offsets, n_examples, n_atoms, n_types, radius_example_stride, \
                grid.radius_by_type != 0, fault}
 
+LAUNCH(density, DENSITY_THREADS, tile_x(DENSITY_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
 density(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
@@ -24,6 +25,7 @@ density(const real *coords, const long long *index, const real *weights, const r
     to_grid<false>(ToGrid{ATOMS, nullptr, nullptr, nullptr, density}, grid);
 }
 
+LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
 density_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
                 const long long *offsets, const real *grad_grad_coords, const real *grad_grad_weights,
@@ -35,6 +37,7 @@ density_tangent(const real *coords, const long long *index, const real *weights,
     to_grid<true>(ToGrid{ATOMS, grad_grad_coords, grad_grad_weights, grad_grad_radii, grad_grad_density}, grid);
 }
 
+LAUNCH(density_backward, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_backward(const real *coords, const long long *index, const real *weights, const real *radii,
                  const long long *offsets, const real *grad_density,
@@ -47,6 +50,7 @@ density_backward(const real *coords, const long long *index, const real *weights
                          grad_radii, nullptr}, grid);
 }
 
+LAUNCH(density_backward_backward, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_backward_backward(const real *coords, const long long *index, const real *weights, const real *radii,
                           const long long *offsets, const real *grad_density, const real *grad_grad_coords,
@@ -60,6 +64,7 @@ density_backward_backward(const real *coords, const long long *index, const real
                          grad_coords, grad_weights, grad_radii, nullptr}, grid);
 }
 
+LAUNCH(density_relevance, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_relevance(const real *coords, const long long *index, const real *weights, const real *radii,
                   const long long *offsets, const real *density, const real *relevance,
@@ -71,6 +76,7 @@ density_relevance(const real *coords, const long long *index, const real *weight
                            atom_relevance}, grid);
 }
 
+LAUNCH(radii_sum, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS)
 radii_sum(const real *partials, const long long *index, const long long *offsets, long long n_examples,
           long long n_atoms, long long n_types, int per_example, real *grad_radii)

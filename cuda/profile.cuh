@@ -11,10 +11,7 @@ struct Profile {
     real core_end;      // s <= core_end: the core
     real cutoff;        // x_f
     real cutoff_s;      // s > cutoff_s: nothing
-    real tail0;         // t^2 (tail0 + tail1 t + tail2 t^2 + tail3 t^3), t = x_f - sqrt(s)
-    real tail1;
-    real tail2;
-    real tail3;
+    real tail[4];       // t^2 (tail[0] + tail[1] t + tail[2] t^2 + tail[3] t^3), t = x_f - sqrt(s)
 };
 
 __device__ __forceinline__ float real_sqrt(float x) { return sqrtf(x); }
@@ -40,7 +37,7 @@ __device__ __forceinline__ real profile(real s, real core, const Profile &c)
 {
     // phi
     const real t = c.cutoff - real_sqrt(s);
-    const real tail = t * t * (c.tail0 + t * (c.tail1 + t * (c.tail2 + t * c.tail3)));
+    const real tail = t * t * (c.tail[0] + t * (c.tail[1] + t * (c.tail[2] + t * c.tail[3])));
     const real value = s <= c.core_end ? core : tail;
     return s > c.cutoff_s ? (real)0 : value;
 }
@@ -50,7 +47,7 @@ __device__ __forceinline__ real profile_slope(real s, real core, const Profile &
     // phi_s = phi_u / (2u) in the tail, u = sqrt(s)
     const real u = real_sqrt(s);
     const real t = c.cutoff - u;
-    const real phi_u = -t * (2 * c.tail0 + t * (3 * c.tail1 + t * (4 * c.tail2 + t * (5 * c.tail3))));
+    const real phi_u = -t * (2 * c.tail[0] + t * (3 * c.tail[1] + t * (4 * c.tail[2] + t * (5 * c.tail[3]))));
     const real tail = phi_u / (2 * u);
     const real value = s <= c.core_end ? -c.core_rate * core : tail;
     return s > c.cutoff_s ? (real)0 : value;
@@ -61,8 +58,8 @@ __device__ __forceinline__ real profile_curvature(real s, real core, const Profi
     // phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
     const real u = real_sqrt(s);
     const real t = c.cutoff - u;
-    const real phi_u = -t * (2 * c.tail0 + t * (3 * c.tail1 + t * (4 * c.tail2 + t * (5 * c.tail3))));
-    const real phi_uu = 2 * c.tail0 + t * (6 * c.tail1 + t * (12 * c.tail2 + t * (20 * c.tail3)));
+    const real phi_u = -t * (2 * c.tail[0] + t * (3 * c.tail[1] + t * (4 * c.tail[2] + t * (5 * c.tail[3]))));
+    const real phi_uu = 2 * c.tail[0] + t * (6 * c.tail[1] + t * (12 * c.tail[2] + t * (20 * c.tail[3])));
     const real tail = (phi_uu - phi_u / u) / (4 * s);
     const real value = s <= c.core_end ? c.core_rate * c.core_rate * core : tail;
     return s > c.cutoff_s ? (real)0 : value;

@@ -14,7 +14,7 @@ enum {
     CHANNELS = 4 // accumulated at a time
 };
 
-struct Geometry { // packed by gridgrad/grid/grid.py
+struct Geometry { // packed and checked by gridgrad/kernels/abi.py
     double resolution;
     double origin[3];
     double radius_scale;
@@ -23,24 +23,37 @@ struct Geometry { // packed by gridgrad/grid/grid.py
     double cutoff;
     double cutoff_s;
     double tail[4];
-    double pad;
     long long points[3];
     long long radius_by_type;
 };
 
-struct Scalars { // the first 14 fields of Geometry as reals, in shared memory
+struct Scalars { // the numbers of Geometry as reals, in shared memory
     real resolution;
     real origin[3];
     real radius_scale;
     Profile profile;
-    real pad;
 };
+
+#ifndef GEOMETRY_FIELDS
+#error "put what c_text() of gridgrad/kernels/abi.py returns before this text, as gridgrad.kernels.gpu does"
+#endif
+#define GEOMETRY_FIELD(name, offset) static_assert(__builtin_offsetof(Geometry, name) == (offset), "Geometry: " #name);
+#define NUMBER_FIELD(name, place) \
+    static_assert(__builtin_offsetof(Scalars, name) == (place) * sizeof(real), "Scalars: " #name);
+#define PROFILE_FIELD(name, place) \
+    static_assert(__builtin_offsetof(Profile, name) == (place) * sizeof(real), "Profile: " #name);
+GEOMETRY_FIELDS
+NUMBER_FIELDS
+PROFILE_FIELDS
+NUMBER_FIELD(profile, PROFILE_BEGIN)
+static_assert(sizeof(Geometry) == GEOMETRY_BYTES, "Geometry: size");
+static_assert(sizeof(Profile) == PROFILE_REALS * sizeof(real), "Profile: size");
 
 __device__ __forceinline__ void narrow(Scalars &scalars, const Geometry &grid)
 {
     // one conversion a thread: on most devices it costs 32 times what it does in single precision
     if (threadIdx.x < sizeof(Scalars) / sizeof(real))
-        (&scalars.resolution)[threadIdx.x] = (real)(&grid.resolution)[threadIdx.x];
+        ((real *)&scalars)[threadIdx.x] = (real)((const double *)&grid)[threadIdx.x];
     __syncthreads();
 }
 

@@ -1,7 +1,8 @@
 """Densities of atoms on a grid and their derivatives of first and second order. Mirror: cuda/density.cu.
 
-Compiled once per precision (-DREAL) and SIMD level; gridgrad.kernels.cpu chooses. Arguments are addresses of
-contiguous, validated arrays, 0 where absent; an output that is absent is not computed. B examples, N atoms, T types.
+Compiled once per precision (-DREAL) and SIMD level; gridgrad.kernels.cpu chooses. The arguments are those of
+gridgrad/kernels/abi.py: addresses of contiguous, validated arrays, 0 where absent; an output that is absent is not
+computed. B examples, N atoms, T types.
 """
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
@@ -102,6 +103,27 @@ cdef bint to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) noexcept 
 
 
 # ---- entry points ---------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    /* the levels of setup.py: 1 more for each that processor and operating system have */
+    static int levels_here(void) {
+    #if defined(__x86_64__) || defined(__i386__)
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 1;
+        return 2 + (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+                    && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"));
+    #else
+        return 1;
+    #endif
+    }
+    """
+    int levels_here()
+
+
+def n_levels():
+    """Return how many SIMD levels this processor has, in rising order; ask the baseline."""
+    return levels_here()
+
 
 cdef int read_call(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
                    Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,

@@ -25,10 +25,7 @@ cdef struct Profile:
     real core_end       # s <= core_end: the core
     real cutoff         # x_f
     real cutoff_s       # s > cutoff_s: nothing
-    real tail0          # t^2 (tail0 + tail1 t + tail2 t^2 + tail3 t^3), t = x_f - sqrt(s)
-    real tail1
-    real tail2
-    real tail3
+    real tail[4]        # t^2 (tail[0] + tail[1] t + tail[2] t^2 + tail[3] t^3), t = x_f - sqrt(s)
 
 
 cdef inline double exp_nonpositive(double x) noexcept nogil:
@@ -60,7 +57,7 @@ cdef inline double exp_nonpositive(double x) noexcept nogil:
 cdef inline real profile(real s, real core, Profile* c) noexcept nogil:
     # phi
     cdef real t = c.cutoff - real_sqrt(s)
-    cdef real tail = t * t * (c.tail0 + t * (c.tail1 + t * (c.tail2 + t * c.tail3)))
+    cdef real tail = t * t * (c.tail[0] + t * (c.tail[1] + t * (c.tail[2] + t * c.tail[3])))
     cdef real value = core if s <= c.core_end else tail
     return value if s <= c.cutoff_s else <real>0
 
@@ -69,8 +66,8 @@ cdef inline real profile_slope(real s, real core, Profile* c) noexcept nogil:
     # phi_s = phi_u / (2u) in the tail, u = sqrt(s)
     cdef real u = real_sqrt(s)
     cdef real t = c.cutoff - u
-    cdef real phi_u = -t * (<real>2 * c.tail0
-                            + t * (<real>3 * c.tail1 + t * (<real>4 * c.tail2 + t * (<real>5 * c.tail3))))
+    cdef real phi_u = -t * (<real>2 * c.tail[0]
+                            + t * (<real>3 * c.tail[1] + t * (<real>4 * c.tail[2] + t * (<real>5 * c.tail[3]))))
     cdef real tail = phi_u / (<real>2 * u)
     cdef real value = -c.core_rate * core if s <= c.core_end else tail
     return value if s <= c.cutoff_s else <real>0
@@ -80,9 +77,10 @@ cdef inline real profile_curvature(real s, real core, Profile* c) noexcept nogil
     # phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
     cdef real u = real_sqrt(s)
     cdef real t = c.cutoff - u
-    cdef real phi_u = -t * (<real>2 * c.tail0
-                            + t * (<real>3 * c.tail1 + t * (<real>4 * c.tail2 + t * (<real>5 * c.tail3))))
-    cdef real phi_uu = <real>2 * c.tail0 + t * (<real>6 * c.tail1 + t * (<real>12 * c.tail2 + t * (<real>20 * c.tail3)))
+    cdef real phi_u = -t * (<real>2 * c.tail[0]
+                            + t * (<real>3 * c.tail[1] + t * (<real>4 * c.tail[2] + t * (<real>5 * c.tail[3]))))
+    cdef real phi_uu = (<real>2 * c.tail[0]
+                        + t * (<real>6 * c.tail[1] + t * (<real>12 * c.tail[2] + t * (<real>20 * c.tail[3]))))
     cdef real tail = (phi_uu - phi_u / u) / (<real>4 * s)
     cdef real value = c.core_rate * c.core_rate * core if s <= c.core_end else tail
     return value if s <= c.cutoff_s else <real>0

@@ -11,7 +11,7 @@ cdef enum:
     CHUNKS = 128    # chunks of a block
 
 
-cdef struct Geometry:   # packed by gridgrad/grid/grid.py
+cdef struct Geometry:   # packed and checked by gridgrad/kernels/abi.py
     double resolution
     double origin[3]
     double radius_scale
@@ -20,9 +20,39 @@ cdef struct Geometry:   # packed by gridgrad/grid/grid.py
     double cutoff
     double cutoff_s
     double tail[4]
-    double pad
     long long points[3]
     long long radius_by_type
+
+
+cdef extern from *:
+    """
+    #ifndef GEOMETRY_FIELDS
+    #error "put what c_text() of gridgrad/kernels/abi.py returns before this text, as setup.py does"
+    #endif
+    #define GEOMETRY_FIELD(name, offset) _Static_assert(__builtin_offsetof(Grid, name) == (offset), "Geometry: " #name);
+    #define PROFILE_FIELD(name, place) \
+        _Static_assert(__builtin_offsetof(Narrow, name) == (place) * sizeof(real), "Profile: " #name);
+    #define check_layout(geometry, profile) do { \
+        typedef __typeof__(*(geometry)) Grid; \
+        typedef __typeof__(*(profile)) Narrow; \
+        GEOMETRY_FIELDS \
+        PROFILE_FIELDS \
+        _Static_assert(sizeof(Grid) == GEOMETRY_BYTES, "Geometry: size"); \
+        _Static_assert(sizeof(Narrow) == PROFILE_REALS * sizeof(real), "Profile: size"); \
+    } while (0)
+    """
+    enum:
+        PROFILE_BEGIN
+        PROFILE_REALS
+    void check_layout(const Geometry* geometry, Profile* profile) nogil
+
+
+cdef inline void narrow(Profile* profile, const Geometry* grid) noexcept nogil:
+    # the fields of the profile as reals
+    cdef int i
+    check_layout(grid, profile)
+    for i in range(PROFILE_REALS):
+        (<real*>profile)[i] = <real>(<const double*>grid)[PROFILE_BEGIN + i]
 
 
 cdef struct Support:

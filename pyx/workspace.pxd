@@ -4,7 +4,7 @@ from libc.math cimport sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from profile cimport real
-from support cimport CHUNKS, Geometry, LANES, Support
+from support cimport CHUNKS, Geometry, LANES, Support, narrow
 
 cdef extern from *:
     """
@@ -63,14 +63,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid) noexcept nogil:
         return NULL
     a = &space.support
     a.grid = grid[0]
-    a.profile.core_rate = <real>grid.core_rate
-    a.profile.core_end = <real>grid.core_end
-    a.profile.cutoff = <real>grid.cutoff
-    a.profile.cutoff_s = <real>grid.cutoff_s
-    a.profile.tail0 = <real>grid.tail[0]
-    a.profile.tail1 = <real>grid.tail[1]
-    a.profile.tail2 = <real>grid.tail[2]
-    a.profile.tail3 = <real>grid.tail[3]
+    narrow(&a.profile, grid)
     a.reach = sqrt(grid.cutoff_s)
     a.lanes = <int>min(<long long>LANES, grid.points[2])
     for axis in range(3):

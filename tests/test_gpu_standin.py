@@ -12,6 +12,7 @@ from cuda_on_cpu import standin
 from support.reference import Reference
 
 from gridgrad import GridMaker
+from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import cubins, device
 from gridgrad.kernels.gpu import streams as gpu
 
@@ -19,7 +20,7 @@ pytest.importorskip("pycuda.driver", reason="needs PyCUDA built by tests/cuda_on
 if not standin.is_loaded():
     pytest.skip("libcuda.so.1 is not the stand-in of tests/cuda_on_cpu", allow_module_level=True)
 
-REALS = {torch.float32: "float", torch.float64: "double"}
+PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,8 @@ class Scene:
         self.index = index = self.types if index is None else index
         return (
             self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(), 0,
-            self.gm.geometry(self.coords.dtype), 1, len(self.coords), self.n_types, 0, self.density.data_ptr(),
+            self.gm.geometry(PRECISIONS[self.coords.dtype]), 1, len(self.coords), self.n_types, 0,
+            self.density.data_ptr(),
         )  # fmt: skip
 
     def expected(self):
@@ -69,7 +71,7 @@ class Scene:
 
 
 def kernels(which, dtype=torch.float64, streams=None):
-    return device.Kernels(which, REALS[dtype], streams or device.DefaultStream())
+    return device.Kernels(which, abi.PRECISIONS[PRECISIONS[dtype]], streams or device.DefaultStream())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -81,7 +83,7 @@ def test_launch_computes_the_density(devices, journal, dtype):
     assert launch.name == b"density"
     assert launch.stream is None
     assert launch.device == 0
-    assert launch.bytes == 5 * 8 + 18 * 8 + 4 * 8 + 8 + 8
+    assert launch.bytes == 5 * 8 + 17 * 8 + 4 * 8 + 8 + 8
 
 
 def test_every_kernel_and_its_grid(devices, journal):
@@ -92,7 +94,7 @@ def test_every_kernel_and_its_grid(devices, journal):
     per_atom = torch.full((n, 3), -7.0, dtype=torch.float64)
     grid = torch.ones_like(scene.density)
     atoms = (scene.coords.data_ptr(), scene.types.data_ptr(), 0, radii.data_ptr(), 0)
-    scalars = (scene.gm.geometry(torch.float64), 1, n, 3, 0)
+    scalars = (scene.gm.geometry("float64"), 1, n, 3, 0)
     run = kernels(devices[0])
     run.density_tangent(*atoms, per_atom.data_ptr(), 0, 0, *scalars, scene.density.data_ptr())
     run.density_backward(*atoms, grid.data_ptr(), *scalars, per_atom.data_ptr(), 0, partial.data_ptr())
@@ -101,14 +103,15 @@ def test_every_kernel_and_its_grid(devices, journal):
     run.density_relevance(*atoms, grid.data_ptr(), grid.data_ptr(), *scalars, partial.data_ptr())
     run.radii_sum(partial.data_ptr(), scene.types.data_ptr(), 0, 1, n, 3, 0, summed.data_ptr())
     launches = {entry.name.decode(): (entry.grid, entry.block) for entry in journal.read("launch")}
-    layout = devices[0].module("double").layout
-    tiles = -(-points[0] // layout.tangent_x) * -(-points[1] // layout.tile_y) * -(-points[2] // layout.tile_z)
+    rows = devices[0].module("double").launches
+    row = rows["density_tangent"]
+    tiles = -(-points[0] // row.x) * -(-points[1] // row.y) * -(-points[2] // row.z)
     assert launches == {
-        "density_tangent": (tiles, layout.tangent_threads),
-        "density_backward": (n, layout.atom_threads),
-        "density_backward_backward": (n, layout.atom_threads),
-        "density_relevance": (n, layout.atom_threads),
-        "radii_sum": (3, layout.atom_threads),
+        "density_tangent": (tiles, row.threads),
+        "density_backward": (n, rows["density_backward"].threads),
+        "density_backward_backward": (n, rows["density_backward_backward"].threads),
+        "density_relevance": (n, rows["density_relevance"].threads),
+        "radii_sum": (3, rows["radii_sum"].threads),
     }
     expected = torch.stack([partial[scene.types == k].sum() for k in range(3)])
     torch.testing.assert_close(summed, expected, rtol=1e-14, atol=0)
@@ -357,8 +360,8 @@ def test_no_memory_for_the_module(monkeypatch):
 def test_gpu_kernels_and_check(monkeypatch):
     enter = FakeTorchStream(None, 0)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda where: enter)
-    run = gpu.kernels(torch.float64, torch.device("cuda", 1))
-    assert gpu.kernels(torch.float64, torch.device("cuda", 1)) is run
+    run = gpu.kernels("float64", torch.device("cuda", 1))
+    assert gpu.kernels("float64", torch.device("cuda", 1)) is run
     scene = Scene()
     run.density(*scene.arguments(index=torch.tensor([0, 2, 1, -1, 0, 4])))
     with pytest.raises(ValueError, match="on cuda:1"):

@@ -49,8 +49,7 @@ class Float32Error:
 
 
 def track_simd_level():
-    levels = list(cpu.LEVELS.values())
-    return len(levels) - 1 - levels.index(cpu.LEVEL)
+    return len(cpu.LEVELS) - 1 - cpu.LEVELS.index(cpu.LEVEL)
 
 
 track_simd_level.unit = "levels below AVX-512"

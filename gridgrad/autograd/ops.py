@@ -92,6 +92,7 @@ def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> 
         raise MemoryError(f"a grid of shape {shape} wants {n_bytes / 2**30:.1f} GiB: {error}") from error
 
 
+_PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 _grid = Grid.from_spec
 _threads = torch.get_num_threads
 _TENSORS = (Tensor, torch.nn.Parameter)
@@ -169,7 +170,7 @@ class Call:
         self.tensors = coords, types, radii, offsets
         self.gm = gm = _grid(grid_maker)
         self.index = types.dtype is torch.int64
-        shape, dtype, address = coords.shape, coords.dtype, types.data_ptr()
+        shape, precision, address = coords.shape, _PRECISIONS[coords.dtype], types.data_ptr()
         n_atoms, self.n_examples = (shape[0], 1) if len(shape) == 2 else (shape[0] * shape[1], shape[0])
         self.addresses = (
             coords.data_ptr(),
@@ -181,13 +182,13 @@ class Call:
         if offsets is not None:
             self.n_examples = offsets.shape[0] - 1
         stride = n_types if gm.radius_type_indexed and radii.dim() == 2 else 0
-        self.scalars = gm.geometry(dtype), self.n_examples, n_atoms, n_types, stride
+        self.scalars = gm.geometry(precision), self.n_examples, n_atoms, n_types, stride
         if coords.is_cuda:
             from gridgrad.kernels.gpu import streams
 
-            self.kernels, self.threads = streams.kernels(dtype, coords.device), ()
+            self.kernels, self.threads = streams.kernels(precision, coords.device), ()
         else:
-            self.kernels, self.threads = cpu.KERNELS[dtype], (_threads(),)
+            self.kernels, self.threads = cpu.KERNELS[precision], (_threads(),)
 
     def launch(self, name: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> None:
         """Run a kernel.

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from gridgrad.grid.profile import TAILS, multiple_range, profile_coefficients
 from gridgrad.grid.shown import shown
-
-GEOMETRY = struct.Struct("<14d4q")
-"""Layout of ``Geometry`` in pyx/support.pxd and cuda/support.cuh."""
+from gridgrad.kernels import abi
 
 
 def _positive(name: str, value: object) -> float:
@@ -126,7 +122,7 @@ class Grid:
         put(self, "gaussian_radius_multiple", _multiple(self.gaussian_radius_multiple, self.tail, self.binary))
         put(self, "_points", _points(self.resolution, self.dimension))
         put(self, "_spec", json.dumps({f.name: getattr(self, f.name) for f in fields(self)}))
-        put(self, "_geometry", {dtype: self._pack(dtype) for dtype in (torch.float32, torch.float64)})
+        put(self, "_geometry", {dtype: self._pack(dtype) for dtype in abi.PRECISIONS})
 
     def __reduce__(self):
         return type(self).from_spec, (self._spec,)
@@ -153,39 +149,29 @@ class Grid:
         """
         return cls(**json.loads(spec))
 
-    def _pack(self, dtype: torch.dtype) -> bytes:
-        profile = profile_coefficients(
-            self.tail,
-            self.gaussian_radius_multiple,
-            self.binary,
-            np.dtype(np.float32 if dtype == torch.float32 else np.float64),
-        )
-        return GEOMETRY.pack(
-            self.resolution,
-            *(-side / 2 for side in self.dimension),
-            self.radius_scale,
-            profile.core_rate,
-            profile.core_end,
-            profile.cutoff,
-            profile.cutoff_s,
-            *profile.tail,
-            0.0,
-            *self._points,
-            self.radius_type_indexed,
+    def _pack(self, dtype: str) -> bytes:
+        profile = profile_coefficients(self.tail, self.gaussian_radius_multiple, self.binary, np.dtype(dtype))
+        return abi.pack_geometry(
+            resolution=self.resolution,
+            origin=(-side / 2 for side in self.dimension),
+            radius_scale=self.radius_scale,
+            **profile._asdict(),
+            points=self._points,
+            radius_by_type=self.radius_type_indexed,
         )
 
-    def geometry(self, dtype: torch.dtype) -> bytes:
+    def geometry(self, dtype: str) -> bytes:
         """Return what a kernel needs to know of the grid, packed.
 
         Parameters
         ----------
-        dtype : torch.dtype
-            ``torch.float32`` or ``torch.float64``.
+        dtype : {"float32", "float64"}
+            Precision of the kernel.
 
         Returns
         -------
         bytes
-            The fields of ``Geometry`` in pyx/support.pxd.
+            The fields of ``Geometry``, as `gridgrad.kernels.abi` lays them out.
         """
         return self._geometry[dtype]
 

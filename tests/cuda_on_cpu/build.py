@@ -11,6 +11,7 @@ in ``site``. What is up to date is left alone. To use the last two:
 import hashlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 TARGET = Path(os.environ.get("CUDA_ON_CPU", REPOSITORY / "build" / "cuda_on_cpu"))
 SITE = TARGET / "site"
-REALS = ("float", "double")
+ABI = runpy.run_path(str(REPOSITORY / "gridgrad" / "kernels" / "abi.py"))
+REALS = tuple(ABI["PRECISIONS"].values())
 PYCUDA = "pycuda==2026.1"
 # one minor version of the headers: PyCUDA is compiled against them
 HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.85")
@@ -54,9 +56,11 @@ def kernel_library(real):
 def build_kernels():
     """Compile the unmodified kernels with g++, once a precision."""
     TARGET.mkdir(parents=True, exist_ok=True)
-    inputs = [*HERE.glob("*.h"), HERE / "kernels.cpp", *(REPOSITORY / "cuda").glob("*.cu*")]
+    contract = TARGET / "abi.h"
+    contract.write_text(ABI["c_text"]())
+    inputs = [*HERE.glob("*.h"), HERE / "kernels.cpp", *(REPOSITORY / "cuda").glob("*.cu*"), contract]
     language = ["-std=c++20", "-O2", "-g", "-Wall", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE"]
-    flags = [*language, "-fvisibility=hidden", "-shared", "-fPIC", "-pthread"]
+    flags = [*language, "-fvisibility=hidden", "-shared", "-fPIC", "-pthread", "-include", contract]
     for real in REALS:
         product = kernel_library(real)
         record, digest = stamp(product.name, inputs, flags)

@@ -44,10 +44,8 @@ inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 
 // What the stand-in driver and the tests call. The rest is hidden: libraries of two precisions share all their names.
 #define SHIM_VISIBLE extern "C" __attribute__((visibility("default")))
-// shim_launch_NAME(grid, block, argument buffer, its size)
+// shim_launch_NAME(grid, block, argument buffer, its size); shim_global_launch_NAME(&its size) -> the address of its row
 #define SHIM_EXPORT(name) \
     SHIM_VISIBLE void shim_launch_##name(const unsigned *grid, const unsigned *block, const void *buffer, size_t bytes) \
-    { shim::launch_packed(name, grid, block, (const char *)buffer, bytes); }
-// shim_global_NAME(&its size) -> its address
-#define SHIM_EXPORT_GLOBAL(name) \
-    SHIM_VISIBLE void *shim_global_##name(size_t *bytes) { *bytes = sizeof name; return name; }
+    { shim::launch_packed(name, grid, block, (const char *)buffer, bytes); } \
+    SHIM_VISIBLE void *shim_global_launch_##name(size_t *bytes) { *bytes = sizeof launch_##name; return launch_##name; }

@@ -1,8 +1,7 @@
-// The unmodified kernels, compiled for the CPU.
+// The unmodified kernels, compiled for the CPU; build.py puts the contract before them.
 #include "cuda_shim.h"
 #include "../../cuda/density.cu"
 
-SHIM_EXPORT_GLOBAL(layout)
 SHIM_EXPORT(density)
 SHIM_EXPORT(density_tangent)
 SHIM_EXPORT(density_backward)

@@ -4,12 +4,9 @@ import ctypes
 import struct
 from functools import cache, partial
 
-import torch
 from cuda_on_cpu import build
 
-from gridgrad.kernels.gpu.device import RADII_SUM, SIGNATURES, Layout
-
-REALS = {torch.float32: "float", torch.float64: "double"}
+from gridgrad.kernels import abi
 
 
 @cache
@@ -24,36 +21,32 @@ class ShimKernels:
 
     Parameters
     ----------
-    dtype : torch.dtype
-        Precision.
+    precision : {"float32", "float64"}
     """
 
-    def __init__(self, dtype):
-        self.library = library(REALS[dtype])
-        find = self.library.shim_global_layout
-        find.restype = ctypes.POINTER(ctypes.c_int * len(Layout._fields))
-        self.layout = Layout(*find(ctypes.byref(ctypes.c_size_t())).contents)
-        self.fault = (ctypes.c_int * 2)()
-        for name in SIGNATURES:
-            setattr(self, name, partial(self.launch_atoms, name))
+    def __init__(self, precision):
+        self.library = library(abi.PRECISIONS[precision])
+        self.fault = (ctypes.c_int * len(abi.FAULTS))()
+        for kernel in abi.KERNELS.values():
+            setattr(self, kernel.name, partial(self.launch, kernel, self.row(kernel)))
 
-    def launch(self, name, form, arguments):
-        """Launch by packed arguments, as PyCUDA does."""
-        blocks, threads = self.layout.launch(name, arguments)
+    def row(self, kernel):
+        """Read how a kernel is laid out on blocks."""
+        find, n_bytes = getattr(self.library, f"shim_global_launch_{kernel.name}"), ctypes.c_size_t()
+        find.restype = ctypes.c_void_p
+        return abi.Launch.unpack(ctypes.string_at(find(ctypes.byref(n_bytes)), n_bytes.value))
+
+    def launch(self, kernel, row, *arguments):
+        """Launch by packed arguments, as PyCUDA does; raise for what is reported, as with GRIDGRAD_CHECK=1."""
+        self.fault[:] = (0,) * len(self.fault)
+        if kernel.visits_atoms:  # the last is the number of threads
+            arguments = *arguments[:-1], ctypes.addressof(self.fault)
+        blocks = kernel.blocks(row, arguments)
         if blocks:
-            packed = struct.pack(form, *arguments)
-            grid, block = (ctypes.c_uint * 3)(blocks, 1, 1), (ctypes.c_uint * 3)(threads, 1, 1)
-            getattr(self.library, f"shim_launch_{name}")(grid, block, packed, ctypes.c_size_t(len(packed)))
-
-    def launch_atoms(self, name, *arguments):
-        """Launch a kernel that takes atoms; raise for what it reports, as with GRIDGRAD_CHECK=1."""
-        self.fault[:] = 0, 0
-        self.launch(name, SIGNATURES[name].format, (*arguments[:-1], ctypes.addressof(self.fault)))
-        if self.fault[0]:
+            packed = struct.pack(kernel.gpu_format, *arguments)
+            grid, block = (ctypes.c_uint * 3)(blocks, 1, 1), (ctypes.c_uint * 3)(row.threads, 1, 1)
+            getattr(self.library, f"shim_launch_{kernel.name}")(grid, block, packed, ctypes.c_size_t(len(packed)))
+        if self.fault[abi.FAULTS.index("index")]:
             raise ValueError("types: an index >= n_types")
-        if self.fault[1]:
+        if self.fault[abi.FAULTS.index("radius")]:
             raise ValueError("radii: a radius <= 0")
-
-    def radii_sum(self, *arguments):
-        """Sum partial radius gradients."""
-        self.launch("radii_sum", RADII_SUM, arguments)

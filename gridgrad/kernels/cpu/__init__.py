@@ -8,15 +8,17 @@ import importlib
 import importlib.util
 import os
 
-import torch
-
+from gridgrad.kernels.abi import PRECISIONS
 from gridgrad.kernels.cpu import openmp
 
-LEVELS = {"DEFAULT": "baseline", "AVX2": "avx2", "AVX512": "avx512"}
-"""Names of torch's CPU capability and of our levels, in rising order."""
-
+LEVELS = ("baseline", "avx2", "avx512")
+"""The SIMD levels of setup.py, in rising order."""
 
 openmp.share()
+
+
+def _name(precision: str, level: str) -> str:
+    return f"{__name__}.density_{precision}_{level}"
 
 
 def available_levels() -> list[str]:
@@ -27,14 +29,11 @@ def available_levels() -> list[str]:
     list of str
         At least ``["baseline"]``; empty in a checkout whose kernels are not compiled.
     """
-    names = list(LEVELS)
-    capability = torch.backends.cpu.get_cpu_capability()
-    best = max((i for i, name in enumerate(names) if capability.startswith(name)), default=0)
-    return [LEVELS[name] for name in names[: best + 1] if _built(LEVELS[name])]
-
-
-def _built(level: str) -> bool:
-    return importlib.util.find_spec(f"{__name__}.density_float32_{level}") is not None
+    built = [level for level in LEVELS if importlib.util.find_spec(_name("float32", level)) is not None]
+    if "baseline" not in built:
+        return []
+    n_levels = importlib.import_module(_name("float32", "baseline")).n_levels()
+    return [level for level in built if level in LEVELS[:n_levels]]
 
 
 def _choose() -> str:
@@ -53,8 +52,5 @@ def _choose() -> str:
 LEVEL = _choose()
 """SIMD level in use."""
 
-KERNELS = {
-    dtype: importlib.import_module(f"{__name__}.density_{name}_{LEVEL}")
-    for dtype, name in ((torch.float32, "float32"), (torch.float64, "float64"))
-}
-"""Module with the kernels, by dtype."""
+KERNELS = {precision: importlib.import_module(_name(precision, LEVEL)) for precision in PRECISIONS}
+"""Module with the kernels, by ``"float32"`` and ``"float64"``."""

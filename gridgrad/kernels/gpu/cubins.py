@@ -16,6 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import nvrtc
 from gridgrad.kernels.gpu.nvrtc import CompileError
 
@@ -53,10 +54,12 @@ def sources() -> dict[str, str]:
     Returns
     -------
     dict of str
-        By file name, ``density.cu`` first.
+        By file name, ``density.cu`` first, with the contract before it.
     """
     found = sorted(folder().glob("*.cu*"), key=lambda path: (path.name != MAIN, path.name))
-    return {path.name: path.read_text(encoding="utf-8") for path in found}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in found}
+    texts[MAIN] = f'{abi.c_text()}#line 1 "{MAIN}"\n{texts[MAIN]}'
+    return texts
 
 
 def options(real: str) -> list[str]:

@@ -9,95 +9,18 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from threading import Lock
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
+from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import cubins
 
-__all__ = ["DefaultStream", "Device", "Kernels", "Layout", "driver", "eager"]
+__all__ = ["DefaultStream", "Device", "Kernels", "driver", "eager"]
 
-GEOMETRY = struct.Struct("<14d4q")  # cuda/support.cuh
-POINTS = struct.Struct("<3q")
-POINTS_OFFSET = 14 * 8
-FAULT_INDEX, FAULT_RADIUS = 0, 1  # cuda/atoms.cuh
-MAX_BLOCKS = 2**31 - 1
-
-
-class Signature(NamedTuple):
-    """Inputs after the five of the atoms, and outputs, of a kernel; whether its blocks are tiles of voxels."""
-
-    n_inputs: int
-    n_outputs: int
-    tiles: bool
-
-    @property
-    def format(self) -> str:
-        """str: Arguments, packed natively; the last is the address of the fault words."""
-        return f"{5 + self.n_inputs}P{GEOMETRY.size}s4q{self.n_outputs}PP"
-
-
-SIGNATURES = {
-    "density": Signature(0, 1, True),
-    "density_tangent": Signature(3, 1, True),
-    "density_backward": Signature(1, 3, False),
-    "density_backward_backward": Signature(4, 3, False),
-    "density_relevance": Signature(2, 1, False),
-}
-RADII_SUM = "3P3qiP"
-
-
-class Layout(NamedTuple):
-    """How the kernels of a module are laid out on blocks; read from the module."""
-
-    density_x: int
-    tangent_x: int
-    tile_y: int
-    tile_z: int
-    density_threads: int
-    tangent_threads: int
-    atom_threads: int
-
-    def launch(self, name: str, arguments: Sequence) -> tuple[int, int]:
-        """Return the blocks and the threads of a launch.
-
-        Parameters
-        ----------
-        name : str
-            The kernel.
-        arguments : sequence
-            Its arguments.
-
-        Returns
-        -------
-        tuple of int
-            Blocks (0: there is nothing to do) and threads a block.
-
-        Raises
-        ------
-        ValueError
-            If CUDA cannot launch that many blocks.
-        """
-        if name == "radii_sum":
-            n_examples, _, n_types, per_example = arguments[3:7]
-            blocks, threads = n_types * (n_examples if per_example else 1), self.atom_threads
-        else:
-            first = 5 + SIGNATURES[name].n_inputs
-            geometry, n_examples, n_atoms = arguments[first : first + 3]
-            if SIGNATURES[name].tiles:
-                x, y, z = POINTS.unpack_from(geometry, POINTS_OFFSET)
-                tile_x, threads = self.density_x, self.density_threads
-                if name == "density_tangent":
-                    tile_x, threads = self.tangent_x, self.tangent_threads
-                blocks = -(-x // tile_x) * -(-y // self.tile_y) * -(-z // self.tile_z) * n_examples
-            else:
-                blocks, threads = n_atoms, self.atom_threads
-        if blocks > MAX_BLOCKS:
-            raise ValueError(f"{name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
-        return blocks, threads
+_INDEX = abi.FAULTS.index("index")
 
 
 @cache
@@ -139,7 +62,7 @@ class Module(NamedTuple):
     """The loaded kernels of a precision."""
 
     functions: dict
-    layout: Layout
+    launches: dict[str, abi.Launch]
 
 
 class Device:
@@ -163,7 +86,7 @@ class Device:
         self._modules = {}
         self.context.push()
         try:
-            self.fault = drv.pagelocked_zeros(2, "int32", mem_flags=drv.host_alloc_flags.DEVICEMAP)
+            self.fault = drv.pagelocked_zeros(len(abi.FAULTS), "int32", mem_flags=drv.host_alloc_flags.DEVICEMAP)
             self.fault_address = int(self.fault.base.get_device_pointer())
         finally:
             drv.Context.pop()
@@ -180,7 +103,7 @@ class Device:
         Returns
         -------
         Module
-            Functions by name, and their layout.
+            Functions and their launch rows, by name.
 
         Raises
         ------
@@ -199,16 +122,15 @@ class Device:
         self.context.push()
         try:
             module = drv.module_from_buffer(image)
-            address, n_bytes = module.get_global("layout")
-            layout = bytearray(n_bytes)
-            drv.memcpy_dtoh(layout, address)
-            formats = {name: signature.format for name, signature in SIGNATURES.items()}
-            formats["radii_sum"] = RADII_SUM
-            functions = {}
-            for name, arguments in formats.items():
+            functions, launches = {}, {}
+            for name, kernel in abi.KERNELS.items():
                 functions[name] = module.get_function(name)
-                functions[name].prepare(arguments)
-            return Module(functions, Layout(*struct.unpack(f"={len(Layout._fields)}i", layout)))
+                functions[name].prepare(kernel.gpu_format)
+                address, n_bytes = module.get_global(f"launch_{name}")
+                row = bytearray(n_bytes)
+                drv.memcpy_dtoh(row, address)
+                launches[name] = abi.Launch.unpack(row)
+            return Module(functions, launches)
         except drv.MemoryError as error:
             raise MemoryError(f"cuda:{self.ordinal} ({self.name}) has no memory left to load the kernels") from error
         finally:
@@ -227,14 +149,14 @@ class Device:
         ValueError
             For a type index >= n_types or, with ``GRIDGRAD_CHECK=1``, a radius <= 0.
         """
-        index, radius = self.fault.tolist()
+        seen_faults = dict(zip(abi.FAULTS, self.fault.tolist(), strict=True))
         self.fault[:] = 0
-        if index:
+        if seen_faults["index"]:
             raise ValueError(
                 f"types: {seen} had an index >= n_types on cuda:{self.ordinal}; expected indices below n_types "
                 "(negative: the atom is ignored). GRIDGRAD_CHECK=1 finds the call"
             )
-        if radius and eager():
+        if seen_faults["radius"] and eager():
             raise ValueError(f"radii: {seen} had a radius <= 0 on cuda:{self.ordinal}; expected radii > 0")
 
     def close(self) -> None:
@@ -302,7 +224,7 @@ class Kernels:
         self._device = device
         self._real = real
         self._streams = streams
-        for name in (*SIGNATURES, "radii_sum"):
+        for name in abi.KERNELS:
             setattr(self, name, partial(self.launch, name))
 
     def launch(self, name: str, *arguments: object) -> None:
@@ -313,31 +235,32 @@ class Kernels:
         name : str
             The kernel.
         *arguments
-            Addresses, the geometry as bytes, and sizes, in the order of cuda/density.cu, without the last.
+            The arguments that `abi` names, without the fault words.
 
         Raises
         ------
         ValueError
-            If an earlier call was given a type index >= n_types; with ``GRIDGRAD_CHECK=1``, if this one was, or a
-            radius <= 0.
+            If CUDA cannot launch that many blocks; if an earlier call was given a type index >= n_types; with
+            ``GRIDGRAD_CHECK=1``, if this one was, or a radius <= 0.
         """
         device = self._device
-        functions, layout = device.module(self._real)
+        functions, launches = device.module(self._real)
         if eager():  # what earlier calls left, also those before it was asked for
             device.synchronize()
             device.raise_fault("an earlier call")
-        elif device.fault[FAULT_INDEX]:
+        elif device.fault[_INDEX]:
             device.raise_fault("an earlier call")
-        blocks, threads = layout.launch(name, arguments)
+        kernel, row = abi.KERNELS[name], launches[name]
+        blocks = kernel.blocks(row, arguments)
         if blocks == 0:
             return
-        if name != "radii_sum":
+        if kernel.visits_atoms:
             arguments = (*arguments, device.fault_address)
         stream, join = self._streams.fork()
         try:
             device.context.push()
             try:
-                functions[name].prepared_async_call((blocks, 1, 1), (threads, 1, 1), stream, *arguments)
+                functions[name].prepared_async_call((blocks, 1, 1), (row.threads, 1, 1), stream, *arguments)
             finally:
                 driver().Context.pop()
         finally:  # a capture with a side stream that nobody waits for is lost, whatever was launched

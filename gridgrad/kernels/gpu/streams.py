@@ -17,12 +17,11 @@ from threading import Lock
 
 import torch
 
+from gridgrad.kernels.abi import PRECISIONS
 from gridgrad.kernels.gpu import cubins
 from gridgrad.kernels.gpu.device import Device, Kernels, driver
 
 __all__ = ["TorchStreams", "availability", "check", "kernels"]
-
-REALS = {torch.float32: "float", torch.float64: "double"}
 
 
 class TorchStreams:
@@ -74,18 +73,18 @@ class TorchStreams:
         return stream, partial(current.wait_stream, side)
 
 
-_kernels: dict[tuple[torch.dtype, int], Kernels] = {}
+_kernels: dict[tuple[str, int], Kernels] = {}
 _devices: dict[int, tuple[Device, TorchStreams]] = {}
 _lock = Lock()
 
 
-def kernels(dtype: torch.dtype, device: torch.device) -> Kernels:
-    """Return the kernels for tensors of a dtype on a device.
+def kernels(precision: str, device: torch.device) -> Kernels:
+    """Return the kernels for tensors of a precision on a device.
 
     Parameters
     ----------
-    dtype : torch.dtype
-        ``torch.float32`` or ``torch.float64``.
+    precision : {"float32", "float64"}
+        Their dtype.
     device : torch.device
         A CUDA device.
 
@@ -100,7 +99,7 @@ def kernels(dtype: torch.dtype, device: torch.device) -> Kernels:
         If PyCUDA, the driver or a device is missing; the message says what to install.
     """
     ordinal = device.index if device.index is not None else torch.cuda.current_device()
-    found = _kernels.get((dtype, ordinal))
+    found = _kernels.get((precision, ordinal))
     if found is not None:
         return found
     driver()
@@ -108,7 +107,8 @@ def kernels(dtype: torch.dtype, device: torch.device) -> Kernels:
         if ordinal not in _devices:
             new = Device(ordinal)
             _devices[ordinal] = new, TorchStreams(new)
-        return _kernels.setdefault((dtype, ordinal), Kernels(_devices[ordinal][0], REALS[dtype], _devices[ordinal][1]))
+        made = Kernels(_devices[ordinal][0], PRECISIONS[precision], _devices[ordinal][1])
+        return _kernels.setdefault((precision, ordinal), made)
 
 
 def check(device: torch.device | None = None) -> None:

@@ -1,0 +1,228 @@
+"""The binary contract: what crosses from Python to a kernel, in which order and of which size. Written once, here.
+
+pyx/ and cuda/ declare their side of it and have the compiler check it: `c_text` is put before either text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+PRECISIONS = {"float32": "float", "float64": "double"}
+"""Type of a real number in the kernels, by dtype."""
+
+# ---- Geometry -------------------------------------------------------------------------------------------------------
+
+NUMBERS = {"resolution": 1, "origin": 3, "radius_scale": 1}
+"""Float64 fields of ``Geometry``, and how many numbers each has."""
+PROFILE = {"core_rate": 1, "core_end": 1, "cutoff": 1, "cutoff_s": 1, "tail": 4}
+"""The float64 fields that follow, in the order of ``Profile``, which holds them as reals."""
+INTEGERS = {"points": 3, "radius_by_type": 1}
+"""The int64 fields that follow."""
+
+FIELDS = NUMBERS | PROFILE | INTEGERS
+_GEOMETRY = struct.Struct(f"={sum((NUMBERS | PROFILE).values())}d{sum(INTEGERS.values())}q")
+_WORD = 8
+
+
+def _places(fields: dict[str, int]) -> dict[str, int]:
+    places, place = {}, 0
+    for name, length in fields.items():
+        places[name] = place
+        place += length
+    return places
+
+
+_POINTS = struct.Struct(f"={INTEGERS['points']}q")
+_POINTS_OFFSET = _WORD * _places(FIELDS)["points"]
+
+
+def pack_geometry(**fields: object) -> bytes:
+    """Pack a ``Geometry``.
+
+    Parameters
+    ----------
+    **fields
+        All of `FIELDS`, a sequence where a field has several numbers.
+
+    Returns
+    -------
+    bytes
+        What the kernels read.
+
+    Raises
+    ------
+    TypeError
+        If a field is missing, unknown or of the wrong length.
+    """
+    if fields.keys() != FIELDS.keys():
+        raise TypeError(f"fields: {', '.join(fields)}; expected {', '.join(FIELDS)}")
+    values = []
+    for name, length in FIELDS.items():
+        value = (fields[name],) if length == 1 else tuple(fields[name])
+        if len(value) != length:
+            raise TypeError(f"{name}: {len(value)} numbers; expected {length}")
+        values += value
+    return _GEOMETRY.pack(*values)
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+ATOMS = ("coords", "index", "weights", "radii", "offsets")
+SIZES = ("n_examples", "n_atoms", "n_types", "radius_example_stride")
+TANGENTS = ("grad_grad_coords", "grad_grad_weights", "grad_grad_radii")
+GRADIENTS = ("grad_coords", "grad_weights", "grad_radii")
+
+FAULTS = ("index", "radius")
+"""The words to which the argument ``fault`` points: an index >= T was seen; a radius <= 0."""
+
+TILE, ATOM, SUM = "tile", "atom", "sum"
+"""What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output."""
+MAX_BLOCKS = 2**31 - 1
+
+
+class Launch(NamedTuple):
+    """How a kernel is laid out on blocks: a row that cuda/density.cu exports under ``launch_`` and its name.
+
+    Attributes
+    ----------
+    threads : int
+        Of a block.
+    x, y, z : int
+        Voxels of a tile; 0 for kernels whose blocks are none.
+    """
+
+    threads: int
+    x: int
+    y: int
+    z: int
+
+    @classmethod
+    def unpack(cls, row: bytes) -> Launch:
+        """Read a row of cuda/density.cu.
+
+        Parameters
+        ----------
+        row : bytes
+            Four int32.
+
+        Returns
+        -------
+        Launch
+            The row.
+        """
+        return cls(*struct.unpack("=4i", row))
+
+
+class Kernel(NamedTuple):
+    """A kernel: its arguments, in order, and what a block of threads makes.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    formats : dict of str
+        Names of the arguments and their formats for `struct`.
+    block : {"tile", "atom", "sum"}
+        See `TILE`.
+    """
+
+    name: str
+    formats: dict[str, str]
+    block: str
+
+    @property
+    def visits_atoms(self) -> bool:
+        """bool: One argument more follows: ``n_threads`` on the CPU, ``fault`` on the GPU."""
+        return "geometry" in self.formats
+
+    @property
+    def gpu_format(self) -> str:
+        """str: The arguments of cuda/density.cu for `struct`, natively aligned."""
+        return "".join(self.formats.values()) + "P" * self.visits_atoms
+
+    def blocks(self, launch: Launch, arguments: Sequence) -> int:
+        """Return the blocks of a launch.
+
+        Parameters
+        ----------
+        launch : Launch
+            The kernel's row.
+        arguments : sequence
+            Its arguments.
+
+        Returns
+        -------
+        int
+            0: there is nothing to do.
+
+        Raises
+        ------
+        ValueError
+            If CUDA cannot launch that many.
+        """
+        given = dict(zip(self.formats, arguments, strict=False))
+        if self.block == ATOM:
+            blocks = given["n_atoms"]
+        elif self.block == SUM:
+            blocks = given["n_types"] * (given["n_examples"] if given["per_example"] else 1)
+        else:
+            x, y, z = _POINTS.unpack_from(given["geometry"], _POINTS_OFFSET)
+            blocks = -(-x // launch.x) * -(-y // launch.y) * -(-z // launch.z) * given["n_examples"]
+        if blocks > MAX_BLOCKS:
+            raise ValueError(f"{self.name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
+        return blocks
+
+
+def _visiting_atoms(name: str, block: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Kernel:
+    formats = dict.fromkeys((*ATOMS, *inputs), "P")
+    formats |= {"geometry": f"{_GEOMETRY.size}s"} | dict.fromkeys(SIZES, "q") | dict.fromkeys(outputs, "P")
+    return Kernel(name, formats, block)
+
+
+_RADII_SUM = {"partials": "P", "index": "P", "offsets": "P", "n_examples": "q", "n_atoms": "q", "n_types": "q"}
+_RADII_SUM |= {"per_example": "i", "grad_radii": "P"}
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        _visiting_atoms("density", TILE, (), ("density",)),
+        _visiting_atoms("density_tangent", TILE, TANGENTS, ("grad_grad_density",)),
+        _visiting_atoms("density_backward", ATOM, ("grad_density",), GRADIENTS),
+        _visiting_atoms("density_backward_backward", ATOM, ("grad_density", *TANGENTS), GRADIENTS),
+        _visiting_atoms("density_relevance", ATOM, ("density", "relevance"), ("atom_relevance",)),
+        Kernel("radii_sum", _RADII_SUM, SUM),
+    )
+}
+"""Every kernel, by name. The names of the arguments are those in pyx/density.pyx and cuda/density.cu."""
+
+
+# ---- the same for the compilers -------------------------------------------------------------------------------------
+
+
+def c_text() -> str:
+    """Return the macros with which both texts check their side.
+
+    Returns
+    -------
+    str
+        ``GEOMETRY_FIELDS`` is a row of ``GEOMETRY_FIELD(name, offset)`` in bytes, ``GEOMETRY_BYTES`` the size.
+        ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, place)`` and
+        ``PROFILE_FIELD(name, place)``, places among the numbers and among those of the profile, which are
+        ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on. ``FAULT_INDEX``, ``FAULT_RADIUS``: the words of `FAULTS`.
+    """
+
+    def row(macro: str, fields: dict[str, int], size: int) -> str:
+        return " ".join(f"{macro}({name}, {size * place})" for name, place in _places(fields).items())
+
+    macros = {
+        "GEOMETRY_FIELDS": row("GEOMETRY_FIELD", FIELDS, _WORD),
+        "GEOMETRY_BYTES": _GEOMETRY.size,
+        "NUMBER_FIELDS": row("NUMBER_FIELD", NUMBERS, 1),
+        "PROFILE_FIELDS": row("PROFILE_FIELD", PROFILE, 1),
+        "PROFILE_BEGIN": sum(NUMBERS.values()),
+        "PROFILE_REALS": sum(PROFILE.values()),
+        **{f"FAULT_{name.upper()}": word for word, name in enumerate(FAULTS)},
+    }
+    return "".join(f"#define {name} {value}\n" for name, value in macros.items())
