@@ -6,50 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.atom_batches import CHANNELS, COUNTS, assert_same, make_batch
 from support.scenes import assert_same_bits
 
 import gridgrad as gg
 from gridgrad.data import AtomBatch, collate
 
-COUNTS = (3, 0, 5, 1)
-CHANNELS = ("C", "N", "O")
-
-
-def make_batch(vectors=False, by_type=False, dtype=torch.float32, counts=COUNTS, seed=0, **changes):
-    generator = torch.Generator().manual_seed(seed)
-    n, b = sum(counts), len(counts)
-    fields = {
-        "coords": torch.randn(n, 3, generator=generator, dtype=dtype),
-        "types": torch.rand(n, 3, generator=generator, dtype=dtype)
-        if vectors
-        else torch.randint(-1, 3, (n,), generator=generator),
-        "radii": 1 + torch.rand(3 if by_type else n, generator=generator, dtype=dtype),
-        "offsets": torch.tensor([0, *np.cumsum(counts)]),
-        "center": torch.randn(b, 3, generator=generator, dtype=dtype),
-        "labels": {"active": torch.arange(b), "affinity": torch.rand(b, 2, generator=generator)},
-        "names": [f"molecule {i}" for i in range(b)],
-        "channels": CHANNELS,
-        "part": torch.randint(0, 2, (n,), generator=generator),
-        "parts": ("receptor", "ligand"),
-        "radius_type_indexed": by_type,
-    }
-    return AtomBatch(**fields | changes)
-
-
 MODES = pytest.mark.parametrize(("vectors", "by_type"), [(False, False), (True, False), (False, True), (True, True)])
-
-
-def assert_same(found, expected):
-    for name in ("coords", "types", "radii", "offsets", "center", "part", "fixed"):
-        a, b = getattr(found, name), getattr(expected, name)
-        assert (a is None) == (b is None), name
-        if a is not None:
-            assert a.dtype == b.dtype and torch.equal(a, b), name
-    assert found.labels.keys() == expected.labels.keys()
-    for name in found.labels:
-        assert torch.equal(found.labels[name], expected.labels[name]), name
-    for name in ("names", "channels", "parts", "radius_type_indexed"):
-        assert getattr(found, name) == getattr(expected, name), name
 
 
 @MODES
@@ -153,7 +116,7 @@ def test_conversion():
     assert make_batch().to(dtype=torch.float64).types.dtype == torch.int64
     meta = batch.to("meta")
     assert all(t.is_meta for t in (meta.coords, meta.radii, meta.offsets, meta.part, meta.labels["active"]))
-    with pytest.raises(TypeError, match=r"^coords: dtype torch.float16; expected"):
+    with pytest.raises(TypeError, match=r"^dtype: torch.float16; expected"):
         batch.to(dtype=torch.float16)
 
 
@@ -205,7 +168,8 @@ def test_batch_index():
         ("names", ["a"]),
         ("channels", ["a"]),
         ("part", None),
-        ("part", torch.zeros(8, dtype=torch.int64)),
+        ("part", torch.zeros(8, dtype=torch.uint8)),
+        ("part", torch.zeros(9, dtype=torch.int64)),
         ("parts", ()),
         ("fixed", torch.zeros(9)),
         ("fixed", torch.zeros(8, dtype=torch.bool)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,7 @@ class AtomBatch:
     channels : sequence of str, optional
         T names, of the channels.
     part : Tensor, optional
-        (N,) int64: the part that an atom belongs to, an index into `parts`.
+        (N,) uint8: the part that an atom belongs to, an index into `parts`.
     parts : sequence of str, optional
         Names of the parts, say "receptor" and "ligand".
     fixed : Tensor, optional
@@ -116,7 +116,7 @@ class AtomBatch:
         self._checked("radii", (coords.dtype,), (n_radii,))
         for name, dtype, shape in (
             ("center", coords.dtype, (n_examples, 3)),
-            ("part", torch.int64, (n_atoms,)),
+            ("part", torch.uint8, (n_atoms,)),
             ("fixed", torch.bool, (n_atoms,)),
         ):
             if getattr(self, name) is not None:
@@ -222,6 +222,33 @@ class AtomBatch:
         """torch.dtype: That of the coordinates."""
         return self.coords.dtype
 
+    def rows(self, names: Sequence[str]) -> np.ndarray:
+        """Return the examples that have some names.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names, each as often as you like.
+
+        Returns
+        -------
+        ndarray of int64
+            Their numbers.
+
+        Raises
+        ------
+        KeyError
+            If no example, or more than one, has a name.
+        """
+        numbers: dict[str, list[int]] = {name: [] for name in names}
+        for number, name in enumerate(self.names or ()):
+            if name in numbers:
+                numbers[name].append(number)
+        for name, found in numbers.items():
+            if len(found) != 1:
+                raise KeyError(f"names: {len(found)} examples are named {name!r}; expected one")
+        return np.array([numbers[name][0] for name in names], dtype=np.int64)
+
     def mask(self, *parts: str) -> Tensor:
         """Tell which atoms belong to some parts.
 
@@ -275,12 +302,27 @@ class AtomBatch:
 
     # --- the same in other places and shapes --------------------------------------------------------------------------
 
+    def changed(self, **values) -> AtomBatch:
+        """Return the batch with other values in some fields, which are not checked, unlike by `dataclasses.replace`.
+
+        Parameters
+        ----------
+        **values
+            Fields of the right kind.
+
+        Returns
+        -------
+        AtomBatch
+            The batch.
+        """
+        batch = object.__new__(AtomBatch)
+        batch.__dict__.update({**self.__dict__, "_batch": None, **values})
+        return batch
+
     def _map(self, change) -> AtomBatch:
         """Return the batch with `change` applied to each tensor."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values = {name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()}
-        values["labels"] = {name: change(value) for name, value in self.labels.items()}
-        return AtomBatch(**values)
+        values = {name: change(value) for name, value in self.__dict__.items() if isinstance(value, Tensor)}
+        return self.changed(**values, labels={name: change(value) for name, value in self.labels.items()})
 
     def to(
         self,
@@ -307,10 +349,10 @@ class AtomBatch:
         moved = self if device is None else self._map(lambda value: value.to(device, non_blocking=non_blocking))
         if dtype is None:
             return moved
-        names = ("coords", "types", "radii", "center")
-        values = {name: getattr(moved, name) for name in names}
-        return replace(
-            moved,
+        values = {name: getattr(moved, name) for name in ("coords", "types", "radii", "center")}
+        if dtype not in _FLOATS:
+            raise TypeError(f"dtype: {dtype}; expected torch.float32 or torch.float64")
+        return moved.changed(
             **{
                 name: value.to(dtype)
                 for name, value in values.items()
@@ -355,24 +397,21 @@ class AtomBatch:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index) -> AtomBatch:
-        examples = _examples(index, self.batch_size).to(self.device)
-        starts, counts = self.offsets[examples], self.n_atoms[examples]
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        rows = torch.arange(int(offsets[-1]), device=self.device)
-        rows += torch.repeat_interleave(starts - offsets[:-1], counts, output_size=len(rows))
+        chosen = _examples(index, self.batch_size)
+        offsets, rows = rows_of(chosen, self.offsets.cpu().numpy())
+        examples, rows, offsets = (torch.from_numpy(a).to(self.device) for a in (chosen, rows, offsets))
 
         def take(values: Tensor | None, where: Tensor = rows) -> Tensor | None:
             return None if values is None else values.index_select(0, where)
 
-        return replace(
-            self,
+        return self.changed(
             coords=take(self.coords),
             types=take(self.types),
             radii=self.radii if self.radius_type_indexed else take(self.radii),
             offsets=offsets,
             center=take(self.center, examples),
             labels={name: take(value, examples) for name, value in self.labels.items()},
-            names=None if self.names is None else [self.names[i] for i in examples.tolist()],
+            names=None if self.names is None else tuple(map(self.names.__getitem__, chosen.tolist())),
             part=take(self.part),
             fixed=take(self.fixed),
         )
@@ -391,10 +430,19 @@ def _shortened(values: np.ndarray) -> str:
     return np.array2string(values, threshold=6, separator=", ")
 
 
-def _examples(index: object, size: int) -> Tensor:
+def rows_of(examples: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the offsets (n + 1,) of some examples put together, and the rows of their atoms."""
+    starts = offsets[examples]
+    n_atoms = offsets[examples + 1] - starts
+    new = np.zeros(len(examples) + 1, dtype=np.int64)
+    n_atoms.cumsum(out=new[1:])
+    return new, np.arange(new[-1]) + (starts - new[:-1]).repeat(n_atoms)
+
+
+def _examples(index: object, size: int) -> np.ndarray:
     """Return what `index` selects out of `size` examples, int64."""
     if isinstance(index, slice):
-        return torch.arange(*index.indices(size)) if size else torch.zeros(0, dtype=torch.int64)
+        return np.arange(*index.indices(size))
     array = np.asarray(index.cpu() if isinstance(index, Tensor) else index)
     if array.dtype == bool and array.shape == (size,):
         array = np.flatnonzero(array)
@@ -402,8 +450,8 @@ def _examples(index: object, size: int) -> Tensor:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.ndim > 1:
         raise TypeError(f"index: {index!r}; expected an integer, a slice or integers")
-    array = np.atleast_1d(array).astype(np.int64)
-    outside = (array < -size) | (array >= size)
-    if outside.any():
-        raise IndexError(f"index: {array[outside][0]}; expected one of {size} examples")
-    return torch.from_numpy(np.where(array < 0, array + size, array))
+    array = array.astype(np.int64).reshape(-1)
+    if len(array) and (array.min() < -size or array.max() >= size):
+        outside = array[(array < -size) | (array >= size)]
+        raise IndexError(f"index: {outside[0]}; expected one of {size} examples")
+    return np.where(array < 0, array + size, array)
