@@ -223,7 +223,7 @@ def test_density_about_which_is_rotated():
     layer = gg.Coords2Grid(gg.GridMaker(0.5, 12.0))
     turned = random_rigid(batch, translation=0.0)[0]
     middle = layer(batch)[..., 12, 12, 12]
-    assert (middle > 0.1).all() and not torch.equal(layer(turned), layer(batch))
+    assert (middle > 0).all() and not torch.equal(layer(turned), layer(batch))
     assert_close(layer(turned)[..., 12, 12, 12], middle, 1e-12)
 
 
