@@ -186,7 +186,8 @@ class RandomRigid:
 
     Rotations are uniform on SO(3), about the centre of the box: four normal numbers, divided by their norm, are a
     quaternion that is uniform on the sphere S3, which covers the rotations evenly (Shoemake, Uniform random rotations,
-    in Graphics Gems III, Academic Press 1992, 124-132; for the sphere: Muller, Commun. ACM 1959, 2, 19-20).
+    in Graphics Gems III, Academic Press 1992, 124-132; for the sphere: Muller, Communications of the ACM 1959, 2 (4),
+    19-20).
 
     Parameters
     ----------
