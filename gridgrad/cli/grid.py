@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gridgrad import gpu
+from gridgrad.cli.terminal import say
 from gridgrad.extras import require
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, check_output, write
@@ -45,11 +46,11 @@ class _Job:
     typer: Typer
     receptor: Molecule | None = None
     receptor_atoms: TypedAtoms | None = None
-    errors: list[Exception] = field(default_factory=list)
+    failed: int = 0
 
-    def report(self, error: Exception) -> None:
-        self.errors.append(error)
-        require("tqdm", "mol").tqdm.write(f"gridgrad grid: skipped: {error}", file=sys.stderr)
+    def report(self, error: MoleculeError) -> None:
+        self.failed += 1
+        say(f"gridgrad grid: skipped: {error}", sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,17 @@ class _Result:
 def run(options: argparse.Namespace) -> int:
     """Grid every molecule that the arguments name; 1 if any of them could not be."""
     job = _prepare(options)
-    records = sum(count_records(path) for path in options.ligands)
-    table = _print_one if records == 1 else _print_row
-    if records > 1:
+    records = _count(options)
+    many = records is None or records > 1
+    if many:
         print(f"{'':>5} {'name':<24} {'atoms':>5} {'outside':>7} {'sum':>10} {'ms':>8}  channels")
-    done = 0
-    progress = require("tqdm", "mol").tqdm(total=records, unit="molecule", disable=None if records > 1 else True)
-    with progress:
+    table = _print_row if many else _print_one
+    done, number = 0, 0
+    with require("tqdm", "mol").tqdm(total=records, unit="molecule", disable=None if many else True) as progress:
         for number, ligand in _ligands(job):
             try:
                 result = _grid(job, ligand)
-                written = _write(job, result, number if records > 1 else None)
+                written = _write(job, result, number if many else None)
             except MoleculeError as error:
                 job.report(error)
             else:
@@ -81,11 +82,11 @@ def run(options: argparse.Namespace) -> int:
                 done += 1
             progress.n = number
             progress.refresh()
-    if records > 1:
-        print(f"{done} of {records} molecules gridded on {options.device}")
+    if many:
+        print(f"{done} of {records or done + job.failed} molecules gridded on {options.device}")
     if not (options.output or options.png or options.html):
         print("no file written: -o, --png and --html name one")
-    return 1 if job.errors else 0
+    return 1 if job.failed else 0
 
 
 # --- before any work --------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def _prepare(options: argparse.Namespace) -> _Job:
         raise ValueError(f"--center: got {options.center}, expected finite numbers")
     if options.output is not None:
         if check_output(options.output, options.channel).suffix.lower() == ".ccp4":
-            print("note: PyMOL puts .ccp4 maps at the origin; it places .mrc and .map right", file=sys.stderr)
+            say("note: PyMOL puts .ccp4 maps at the origin; it places .mrc and .map right", sys.stderr)
     elif options.channel != "total":
         raise ValueError(f"--channel: got {options.channel!r} without -o, expected an output file to put it in")
     for path, suffix, module in ((options.png, ".png", "matplotlib"), (options.html, ".html", None)):
@@ -109,14 +110,23 @@ def _prepare(options: argparse.Namespace) -> _Job:
     _check_device(options.device)
     job = _Job(gm, options, _typer(options, "ligand"))
     if options.receptor is not None:
-        job.receptor = next(_read(options, options.receptor))
-        job.receptor_atoms = type_atoms(job.receptor, _typer(options, "receptor"))
-        for remark in _remarks(job.receptor):
-            print(f"{options.receptor}: {remark}", file=sys.stderr)
-        models = count_records(options.receptor)
-        if models > 1:
-            print(f"{options.receptor} has {models} records; the first is the receptor", file=sys.stderr)
+        job.receptor = _receptor(options)
+        job.receptor_atoms = _typed(job.receptor, _typer(options, "receptor"))
     return job
+
+
+def _receptor(options: argparse.Namespace) -> Molecule:
+    records = _read(options, options.receptor)
+    receptor = next(records)
+    for remark in _remarks(receptor):
+        say(f"{options.receptor}: {remark}", sys.stderr)
+    try:
+        more = next(records, None) is not None
+    except MoleculeError:
+        more = True
+    if more:
+        say(f"{options.receptor} has more than one record; the first is the receptor", sys.stderr)
+    return receptor
 
 
 def _check_device(name: str) -> None:
@@ -146,7 +156,12 @@ def _typer(options: argparse.Namespace, part: str) -> Typer:
     if not (module and colon and name):
         raise ValueError(f"--typer: got {options.typer!r}, expected gnina or MODULE:NAME")
     sys.path.insert(0, os.getcwd())
-    typer = getattr(importlib.import_module(module), name, None)
+    try:
+        typer = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"--typer: {module} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(typer):
         raise TypeError(f"--typer: {name} of {module} is {typer!r}, expected a callable")
     return typer
@@ -155,10 +170,22 @@ def _typer(options: argparse.Namespace, part: str) -> Typer:
 # --- one molecule after the other -------------------------------------------------------------------------------------
 
 
+def _count(options: argparse.Namespace) -> int | None:
+    """Count the records of all files; None where one of them can be read only once."""
+    if not all(path.is_file() for path in options.ligands if path.exists()):
+        return None
+    return sum(count_records(path, record_limit=_limit(options)) for path in options.ligands)
+
+
+def _limit(options: argparse.Namespace) -> int:
+    return options.record_limit << 20
+
+
 def _read(options: argparse.Namespace, path: Path, on_error=None) -> Iterator[Molecule]:
     return read_molecules(
-        path, hydrogens=options.hydrogens, skip_unknown=options.skip_unknown, flat=options.flat, on_error=on_error
-    )
+        path, hydrogens=options.hydrogens, skip_unknown=options.skip_unknown, flat=options.flat, on_error=on_error,
+        record_limit=_limit(options),
+    )  # fmt: skip
 
 
 def _remarks(molecule: Molecule) -> list[str]:
@@ -169,15 +196,32 @@ def _remarks(molecule: Molecule) -> list[str]:
 
 def _ligands(job: _Job) -> Iterator[tuple[int, Molecule]]:
     """Yield the number, over all files, and the molecule of every readable record."""
-    before = 0
+    before = last = 0
+
+    def report(error: MoleculeError) -> None:
+        nonlocal last
+        last = max(last, before + (error.record or 0))
+        job.report(error)
+
     for path in job.options.ligands:
-        for ligand in _read(job.options, path, job.report):
-            yield before + ligand.record, ligand
-        before += count_records(path) if len(job.options.ligands) > 1 else 0
+        for ligand in _read(job.options, path, report):
+            last = before + ligand.record
+            yield last, ligand
+        before = last
+
+
+def _typed(molecule: Molecule, typer: Typer) -> TypedAtoms:
+    """Type a molecule; whatever a typer raises is an error of this record."""
+    try:
+        return type_atoms(molecule, typer)
+    except (MoleculeError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise molecule.error(f"the typer raised {type(error).__name__}: {error}") from error
 
 
 def _grid(job: _Job, ligand: Molecule) -> _Result:
-    atoms = type_atoms(ligand, job.typer)
+    atoms = _typed(ligand, job.typer)
     if job.receptor_atoms is not None:
         atoms = join_atoms(receptor=job.receptor_atoms, ligand=atoms)
     center = ligand.coords.mean(axis=0) if job.options.center is None else np.array(job.options.center)
@@ -226,25 +270,23 @@ def _print_one(job: _Job, result: _Result, number: int, written: list[Path]) -> 
     center = ", ".join(f"{value:.3f}" for value in grid.extra["center"])
     points = " × ".join(map(str, grid.density.shape[1:]))
     box = " × ".join(f"{side:g}" for side in job.gm.dimension)
-    print(f"{ligand.name}  ({ligand.path.name}, record {ligand.record})")
-    print(
-        f"  atoms     {len(ligand)}" + (f" + {len(job.receptor)} of {job.receptor.path.name}" if job.receptor else "")
-    )
+    say(f"{ligand.name}  ({ligand.path.name}, record {ligand.record})")
+    say(f"  atoms     {len(ligand)}" + (f" + {len(job.receptor)} of {job.receptor.path.name}" if job.receptor else ""))
     for remark in _remarks(ligand):
-        print(f"            {remark}")
+        say(f"            {remark}")
     if outside := _outside(result):
-        print(f"            {outside} of the {len(ligand)} lie outside the box")
-    print(f"  box       {box} Å around ({center})")
-    print(f"  points    {points}, {grid.resolution:g} Å apart, {len(grid.channels)} channels")
-    print(f"  device    {job.options.device}, {grid.density.dtype}, {1e3 * result.seconds:.1f} ms")
+        say(f"            {outside} of the {len(ligand)} lie outside the box")
+    say(f"  box       {box} Å around ({center})")
+    say(f"  points    {points}, {grid.resolution:g} Å apart, {len(grid.channels)} channels")
+    say(f"  device    {job.options.device}, {grid.density.dtype}, {1e3 * result.seconds:.1f} ms")
     width = max(len(name) for name in (*grid.channels, "channel"))
-    print(f"  {'channel':<{width}}  {'atoms':>6}  {'sum':>12}  {'maximum':>8}")
+    say(f"  {'channel':<{width}}  {'atoms':>6}  {'sum':>12}  {'maximum':>8}")
     for name, volume, count in zip(grid.channels, grid.density, _channel_atoms(result.atoms), strict=True):
         if count:
-            print(f"  {name:<{width}}  {count:>6}  {volume.sum(dtype=np.float64):>12.3f}  {volume.max():>8.3f}")
-    print(f"  {'total':<{width}}  {len(result.atoms):>6}  {grid.density.sum(dtype=np.float64):>12.3f}")
+            say(f"  {name:<{width}}  {count:>6}  {volume.sum(dtype=np.float64):>12.3f}  {volume.max():>8.3f}")
+    say(f"  {'total':<{width}}  {len(result.atoms):>6}  {grid.density.sum(dtype=np.float64):>12.3f}")
     for path in written:
-        print(f"  wrote     {path}")
+        say(f"  wrote     {path}")
 
 
 def _print_row(job: _Job, result: _Result, number: int, written: list[Path]) -> None:
@@ -258,6 +300,6 @@ def _print_row(job: _Job, result: _Result, number: int, written: list[Path]) -> 
         f"{number:>5} {result.ligand.name[:24]:<24} {len(result.ligand):>5} {_outside(result):>7} {total:>10.2f} "
         f"{1e3 * result.seconds:>8.2f}  {' '.join(used)}{files}"
     )
-    require("tqdm", "mol").tqdm.write(line)
+    say(line)
     for remark in _remarks(result.ligand):
-        require("tqdm", "mol").tqdm.write(f"{'':>5} {remark}")
+        say(f"{'':>5} {remark}")

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gridgrad.cli.terminal import printable
+
 __all__ = ["main"]
 
 _NUMBERS_AFTER = ("--center", "--dimension")
@@ -29,17 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         be followed.
     """
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    sys.stdout.reconfigure(errors="backslashreplace")
+    failure: object = None
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 141
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        print(f"gridgrad {arguments.command}: {error}", file=sys.stderr)
-        return 2
+        status, failure = 2, error
+        if isinstance(error, OSError) and error.errno and not error.filename:  # every other file has a name
+            _give_up_output()
+            failure = f"standard output: {error.strerror}"
     except KeyboardInterrupt:
-        print(f"gridgrad {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+        status, failure = 130, "interrupted"
+    if failure:
+        print(f"gridgrad {arguments.command}: {printable(failure)}", file=sys.stderr)
+    return status
+
+
+def _give_up_output() -> None:
+    """Leave the interpreter nothing to complain about when it flushes what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -64,7 +78,14 @@ def _side(text: str) -> float | tuple[float, float, float]:
     return _triple(text) if "," in text else float(text)
 
 
-_triple.__name__, _side.__name__ = "x,y,z", "length or x,y,z"  # argparse names them in its errors
+def _mebibytes(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+# argparse names them in its errors
+_triple.__name__, _side.__name__, _mebibytes.__name__ = "x,y,z", "length or x,y,z", "number of MiB"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,6 +122,8 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     add("--typer", metavar="gnina|MODULE:NAME",
         help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
     add("--skip-unknown", action="store_true", help="leave out dummy atoms and atoms of unknown elements")
+    add("--record-limit", type=_mebibytes, default=256, metavar="MIB",
+        help="largest size of a record, in MiB of text (default: %(default)s)")  # fmt: skip
     add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
 
     group = grid.add_argument_group("grid")

@@ -44,8 +44,8 @@ def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[P
     ------
     ValueError
         If the format is unknown or `channel` does not fit it.
-    FileNotFoundError
-        If the folder does not exist.
+    OSError
+        If the folder does not exist, the disk is full or whatever else keeps the file from being written.
     """
     path = check_output(path, channel)
     writer = FORMATS[path.suffix.lower()]
@@ -55,7 +55,8 @@ def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[P
         return [path]
     volumes = grid.volumes(channel)
     if channel == "each":
-        paths = [path.with_name(f"{path.stem}_{_file_safe(name)}{path.suffix}") for name in volumes]
+        files = _channel_files(path, grid.channels)
+        paths = [files[name] for name in volumes]
     else:
         paths = [path]
     with atomic_files(paths) as temporaries:
@@ -97,7 +98,8 @@ def check_output(path: str | Path, channel: str = "total") -> Path:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file whose folder does not exist or cannot be written to, or that is itself a folder."""
+    """Refuse a file whose folder does not exist or cannot be written to, or that is a folder, a pipe or a device."""
+    path = _target(path)
     if not path.parent.exists():
         raise FileNotFoundError(f"output: the folder {path.parent} of {path} does not exist")
     if not path.parent.is_dir():
@@ -106,6 +108,8 @@ def check_folder(path: Path) -> None:
         raise IsADirectoryError(f"output: {path} is a folder, expected a file")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"output: the folder {path.parent} of {path} cannot be written to")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"output: {path} is a pipe or a device, expected a file")
 
 
 def check_picture(path: Path, suffix: str, module: str | None) -> None:
@@ -119,26 +123,58 @@ def check_picture(path: Path, suffix: str, module: str | None) -> None:
 
 @contextmanager
 def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give temporary files beside `paths`; they take those names together at the end, or vanish on an error."""
-    temporaries = []
+    """Give temporary files beside `paths`; they take those names together at the end, or vanish on an error.
+
+    A symbolic link is followed: it stays, and what it points to is replaced.
+
+    Raises
+    ------
+    ValueError
+        If two of the paths are the same file.
+    OSError
+        If a file cannot be written; with its name.
+    """
+    targets = [_target(path) for path in paths]
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"output: {', '.join(map(str, paths))} are the same file, expected different ones")
+    temporaries: list[Path] = []
     try:
-        for path in paths:
+        for path in targets:
             handle, name = tempfile.mkstemp(prefix=f".{path.stem}_", suffix=path.suffix, dir=path.parent)
             os.close(handle)
             temporaries.append(Path(name))
         yield temporaries
         umask = os.umask(0)
         os.umask(umask)
-        for temporary, path in zip(temporaries, paths, strict=True):
+        for temporary, path in zip(temporaries, targets, strict=True):
             temporary.chmod(0o666 & ~umask)
             os.replace(temporary, path)
+    except OSError as error:
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise OSError(error.errno, f"output: {error.strerror or error}", f"{paths[0]}{others}") from error
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
 
-def _file_safe(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name)
+def _target(path: Path) -> Path:
+    """Return where a path leads, through links that may point to nothing yet."""
+    return Path(os.path.realpath(path))
+
+
+def _channel_files(path: Path, channels: Sequence[str]) -> dict[str, Path]:
+    """Return a file for each channel; the names differ even where case does not count."""
+    files: dict[str, Path] = {}
+    taken: set[str] = set()
+    for channel in channels:
+        name = safe = re.sub(r"[^\w.+-]+", "-", channel)
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{safe}-{number}"
+        taken.add(name.casefold())
+        files[channel] = path.with_name(f"{path.stem}_{name}{path.suffix}")
+    return files
 
 
 def _arrays(grid: DensityGrid) -> dict[str, np.ndarray]:
@@ -162,13 +198,24 @@ def _write_pt(path: Path, grid: DensityGrid) -> None:
     import torch
 
     tensors = {key: torch.from_numpy(np.array(value)) for key, value in _arrays(grid).items()}
-    torch.save({**tensors, "channels": list(grid.channels), **_texts(grid)}, path)
+    try:
+        with open(path, "wb") as file:
+            torch.save({**tensors, "channels": list(grid.channels), **_texts(grid)}, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk, and then torch's archive is not as it should be
+            raise error.__context__ from error
+        raise
 
 
 def _write_dx(path: Path, volume: np.ndarray, grid: DensityGrid, label: str) -> None:
-    grid_data = require("gridData", "mol")
-    field = grid_data.Grid(volume.astype(np.float64), origin=grid.origin, delta=[grid.resolution] * 3)
-    field.export(str(path), "dx", type="double")  # PyMOL reads "double" only
+    opendx = require("gridData.OpenDX", "mol")
+    components = {
+        "positions": opendx.gridpositions(1, volume.shape, grid.origin, np.eye(3) * grid.resolution),
+        "connections": opendx.gridconnections(2, volume.shape),
+        "data": opendx.array(3, volume.astype(np.float64), type="double", typequote='"'),  # PyMOL reads no other type
+    }
+    # libmolgrid reads a file that begins with its header, not with comments
+    opendx.field("density", components, comments=[]).write(str(path))
 
 
 def _write_mrc(path: Path, volume: np.ndarray, grid: DensityGrid, label: str) -> None:
@@ -178,7 +225,7 @@ def _write_mrc(path: Path, volume: np.ndarray, grid: DensityGrid, label: str) ->
         mrc.voxel_size = grid.resolution
         # MRC2014 ORIGIN words place point 0 exactly; NSTART can only place it at a multiple of the spacing and stays 0
         mrc.header.origin = tuple(np.asarray(grid.origin, dtype=np.float32))
-        mrc.add_label(label.encode("ascii", "replace").decode()[:80])
+        mrc.add_label("".join(c if " " <= c <= "~" else "?" for c in label)[:80])  # printable ASCII is all it takes
 
 
 FORMATS: dict[str, Callable] = {

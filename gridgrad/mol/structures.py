@@ -90,7 +90,8 @@ def _element(row: Row, atom: Any, residue: Any) -> tuple[int, str]:
     """Return the atomic number, or 0 and why it is not known."""
     if row.symbol:
         try:
-            return atomic_number(row.symbol), ""
+            number = atomic_number(row.symbol)
+            return number, "" if number else "a dummy atom"
         except ValueError:
             return 0, f"its element is {row.symbol!r}, which is no chemical element"
     by_columns = atom.element.name if row.by_columns and atom.element.atomic_number else ""

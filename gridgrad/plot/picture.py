@@ -218,7 +218,7 @@ def _figure(width: float, height: float):
 
 
 def _title(figure, title: str, subtitle: str) -> None:
-    figure.text(0.03, 0.955, title, fontsize=15, fontweight="bold", color=_INK, va="center")
+    figure.text(0.03, 0.955, _plain(title), fontsize=15, fontweight="bold", color=_INK, va="center")
     figure.text(0.03, 0.905, subtitle, fontsize=9.5, color=_FAINT, va="center")
 
 
@@ -226,7 +226,7 @@ def _legend(figure, grid: DensityGrid) -> None:
     patches = require("matplotlib.patches", "plot")
     shown = [(index, name) for index, name in enumerate(grid.channels) if grid.density[index].any()]
     ligand_only = [(index, name) for index, name in shown if not name.startswith("receptor ")]
-    handles = [patches.Patch(color=channel_color(name, index), label=name) for index, name in ligand_only]
+    handles = [patches.Patch(color=channel_color(name, index), label=_plain(name)) for index, name in ligand_only]
     if len(ligand_only) < len(shown):
         handles.append(patches.Patch(color="#d8d3c8", label="receptor (all channels)"))
     if not handles:
@@ -245,6 +245,11 @@ def _save(figure, path: str | Path) -> None:
 
 def _rgb(color: str) -> tuple[float, ...]:
     return tuple(int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+
+
+def _plain(text: str) -> str:
+    """Return a text that matplotlib draws as it is: no mathematics between dollars, no characters without a glyph."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("$", r"\$")
 
 
 def _short(name: str) -> str:
