@@ -92,10 +92,9 @@ def test_a_truncated_gzip_file_loses_only_what_is_cut_off(tmp_path):
 
 
 def test_an_endless_record_ends_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_LIMIT", 1 << 16)
     monkeypatch.setattr(chunks, "_BLOCK", 1 << 12)
     path = tmp_path / "long.sdf"
     path.write_text(f"{BLOCK}$$$$\n" + "x" * (1 << 17))
-    good, bad = split_records(path, 10)
+    good, bad = split_records(path, 10, limit=1 << 16)
     assert good.records == range(1, 2) and isinstance(bad.error, MoleculeError)
     assert "longer than 65536 bytes" in str(bad.error)

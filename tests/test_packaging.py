@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = ("baseline", "avx2", "avx512") if os.uname().machine == "x86_64" else ("baseline",)
 KERNELS = {f"density_{precision}_{level}" for precision in ("float32", "float64") for level in LEVELS}
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "gridgrad").rglob("*.py"))
-FOREIGN = ("pycuda", "rdkit", "matplotlib", "gemmi", "gridData", "mrcfile", "tqdm")
+FOREIGN = ("pycuda", "rdkit", "matplotlib", "gemmi", "gridData", "mrcfile", "tqdm", "pyarrow", "ray")
 
 BUILD = """
 import sys

@@ -1,4 +1,4 @@
-"""The command ``gridgrad``: ``grid``, ``demo``, ``info``."""
+"""The command ``gridgrad``: ``grid``, ``prepare``, ``demo``, ``info``."""
 
 from gridgrad.cli.main import main
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,13 +14,12 @@ import torch
 
 from gridgrad import gpu
 from gridgrad.cli.terminal import say
+from gridgrad.cli.typer import make_typer
 from gridgrad.extras import require
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, check_output, write
 from gridgrad.io.writers import check_picture
 from gridgrad.mol import (
-    ElementTyper,
-    GninaTyper,
     Molecule,
     MoleculeError,
     TypedAtoms,
@@ -108,10 +105,10 @@ def _prepare(options: argparse.Namespace) -> _Job:
         if path is not None:
             check_picture(path, suffix, module)
     _check_device(options.device)
-    job = _Job(gm, options, _typer(options, "ligand"))
+    job = _Job(gm, options, make_typer(options, "ligand"))
     if options.receptor is not None:
         job.receptor = _receptor(options)
-        job.receptor_atoms = _typed(job.receptor, _typer(options, "receptor"))
+        job.receptor_atoms = _typed(job.receptor, make_typer(options, "receptor"))
     return job
 
 
@@ -140,31 +137,6 @@ def _check_device(name: str) -> None:
         usable, reason = gpu.availability()
         if not usable:
             raise ValueError(f"--device: got {name!r}, but CUDA is not usable ({reason}); expected cpu")
-
-
-def _typer(options: argparse.Namespace, part: str) -> Typer:
-    """Return the typer of a part, "ligand" or "receptor"."""
-    if options.typer is None:
-        elements = {"elements": tuple(options.elements.split(","))} if options.elements else {}
-        typer = ElementTyper(**elements)
-        return typer if options.hydrogens else typer.without_hydrogen()
-    if options.elements:
-        raise ValueError("--elements: is for the element typer, expected it without --typer")
-    if options.typer == "gnina":
-        return GninaTyper(part)
-    module, colon, name = options.typer.partition(":")
-    if not (module and colon and name):
-        raise ValueError(f"--typer: got {options.typer!r}, expected gnina or MODULE:NAME")
-    sys.path.insert(0, os.getcwd())
-    try:
-        typer = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ValueError(f"--typer: {module} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(typer):
-        raise TypeError(f"--typer: {name} of {module} is {typer!r}, expected a callable")
-    return typer
 
 
 # --- one molecule after the other -------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a molecule could not be gridded or a number of the demo did not come out; 2 for arguments that cannot
-        be followed.
+        0; 1 if a molecule could not be gridded or typed, or a number of the demo did not come out; 2 for arguments
+        that cannot be followed.
     """
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -78,6 +78,11 @@ def _side(text: str) -> float | tuple[float, float, float]:
     return _triple(text) if "," in text else float(text)
 
 
+def _shard(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    return int(i), int(n)
+
+
 def _mebibytes(text: str) -> int:
     if int(text) < 1:
         raise ValueError
@@ -86,12 +91,14 @@ def _mebibytes(text: str) -> int:
 
 # argparse names them in its errors
 _triple.__name__, _side.__name__, _mebibytes.__name__ = "x,y,z", "length or x,y,z", "number of MiB"
+_shard.__name__ = "I/N"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gridgrad", description="Differentiable atomic density grids.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_grid(commands)
+    _add_prepare(commands)
     demo = commands.add_parser(
         "demo", help="grid a real molecule, differentiate it twice, check closed forms, draw pictures"
     )
@@ -117,14 +124,7 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     group = grid.add_argument_group("molecules")
     add = group.add_argument
     add("--receptor", type=Path, metavar="REC", help="surroundings, in channels of their own")
-    add("--hydrogens", action=argparse.BooleanOptionalAction, default=True, help="keep the hydrogens of the files")
-    add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
-    add("--typer", metavar="gnina|MODULE:NAME",
-        help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
-    add("--skip-unknown", action="store_true", help="leave out dummy atoms and atoms of unknown elements")
-    add("--record-limit", type=_mebibytes, default=256, metavar="MIB",
-        help="largest size of a record, in MiB of text (default: %(default)s)")  # fmt: skip
-    add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
+    _add_typing(group)
 
     group = grid.add_argument_group("grid")
     add = group.add_argument
@@ -148,8 +148,55 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     add("--html", type=Path, metavar="FILE", help="page with 3D isosurfaces; needs no network")
 
 
+def _add_typing(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say how molecules are read and typed."""
+    add = group.add_argument
+    add("--hydrogens", action=argparse.BooleanOptionalAction, default=True, help="keep the hydrogens of the files")
+    add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
+    add("--typer", metavar="gnina|MODULE:NAME",
+        help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
+    add("--skip-unknown", action="store_true", help="leave out dummy atoms and atoms of unknown elements")
+    add("--record-limit", type=_mebibytes, default=256, metavar="MIB",
+        help="largest size of a record, in MiB of text (default: %(default)s)")  # fmt: skip
+    add("--flat", action="store_true", help="accept molecules with z = 0 for every atom")
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="type a library of molecules into a store",
+        description="Type the molecules of SDF, MOL, MOL2, PDB or mmCIF files, plain or gzipped, into a store, on all "
+        "cores. A run that was ended goes on where it was when the same command is given again; the store does not "
+        "depend on the number of processes.",
+    )
+    prepare.set_defaults(run=_run_prepare)
+    add = prepare.add_argument
+    add("files", nargs="*", metavar="FILE", help="molecule file, with one or many records")
+    add("--files-from", type=Path, metavar="LIST", help="file with a molecule file on each line; - for the input")
+    add("--output", "-o", type=Path, required=True, metavar="STORE", help="folder of the store")
+
+    group = prepare.add_argument_group("molecules")
+    group.add_argument("--part", default="ligand", choices=("ligand", "receptor"),
+                       help="which of gnina's channels (default: %(default)s)")  # fmt: skip
+    _add_typing(group)
+
+    group = prepare.add_argument_group("processes")
+    add = group.add_argument
+    add("--workers", type=int, metavar="N", help="processes (default: one for each core; with --ray one for each part)")
+    add("--shard", type=_shard, default=(1, 1), metavar="I/N",
+        help="write every N-th part only, beginning with the I-th, as one of N jobs that share the folder")  # fmt: skip
+    add("--ray", metavar="ADDRESS", help="write the parts as tasks of the Ray cluster at this address")
+    add("--part-records", type=int, default=1 << 17, metavar="N", help="records of a part (default: %(default)s)")
+
+
 def _run_grid(arguments: argparse.Namespace) -> int:
     from gridgrad.cli.grid import run
+
+    return run(arguments)
+
+
+def _run_prepare(arguments: argparse.Namespace) -> int:
+    from gridgrad.cli.prepare import run
 
     return run(arguments)
 

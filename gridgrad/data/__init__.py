@@ -1,8 +1,17 @@
-"""Atoms in batches: what a network on grids is trained with. Needs only numpy and torch."""
+"""Atoms on disk and in batches: what a network on grids is trained with.
+
+Needs only numpy and torch; stores need pyarrow as well (extra ``data``), and making them from files the extra ``mol``.
+"""
 
 from gridgrad.data.batch import AtomBatch, PaddedAtoms
 from gridgrad.data.collate import collate
 from gridgrad.data.dataset import ComplexDataset
+from gridgrad.data.library import prepare, write_store
+from gridgrad.data.parts import StoreError
 from gridgrad.data.rigid import RandomRigid, Rigid
+from gridgrad.data.store import AtomStore
 
-__all__ = ["AtomBatch", "ComplexDataset", "PaddedAtoms", "RandomRigid", "Rigid", "collate"]
+__all__ = [
+    "AtomBatch", "AtomStore", "ComplexDataset", "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "collate",
+    "prepare", "write_store",
+]  # fmt: skip

@@ -122,10 +122,11 @@ def check_picture(path: Path, suffix: str, module: str | None) -> None:
 
 
 @contextmanager
-def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def atomic_files(paths: Sequence[Path], *, sync: bool = False) -> Iterator[list[Path]]:
     """Give temporary files beside `paths`; they take those names together at the end, or vanish on an error.
 
-    A symbolic link is followed: it stays, and what it points to is replaced.
+    A symbolic link is followed: it stays, and what it points to is replaced. With `sync` the files are on the disk
+    before they take their names, and the names are before this returns.
 
     Raises
     ------
@@ -146,9 +147,15 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield temporaries
         umask = os.umask(0)
         os.umask(umask)
-        for temporary, path in zip(temporaries, targets, strict=True):
+        for temporary in temporaries:
             temporary.chmod(0o666 & ~umask)
+            if sync:
+                _sync(temporary)
+        for temporary, path in zip(temporaries, targets, strict=True):
             os.replace(temporary, path)
+        if sync:
+            for folder in {path.parent for path in targets}:
+                _sync(folder)
     except OSError as error:
         others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         raise OSError(error.errno, f"output: {error.strerror or error}", f"{paths[0]}{others}") from error
@@ -175,6 +182,14 @@ def _channel_files(path: Path, channels: Sequence[str]) -> dict[str, Path]:
         taken.add(name.casefold())
         files[channel] = path.with_name(f"{path.stem}_{name}{path.suffix}")
     return files
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _arrays(grid: DensityGrid) -> dict[str, np.ndarray]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from gridgrad.mol.molecule import MoleculeError
 from gridgrad.mol.readers import count_records, file_format
+from gridgrad.mol.text import RECORD_LIMIT
 
 __all__ = ["Chunk", "split_records"]
 
@@ -20,8 +22,6 @@ _MARKERS = {
     "mol2": re.compile(rb"^@<TRIPOS>MOLECULE", re.M),  # begins one
 }
 _BLOCK = 1 << 20
-_LIMIT = 1 << 28
-"""Bytes that one record may have."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,17 @@ class Chunk:
     data: bytes | None = None
     error: MoleculeError | None = None
 
+    def singles(self) -> list[Chunk]:
+        """Return a chunk for each of the records."""
+        if self.data is None or self.error is not None:
+            return [replace(self, records=range(record, record + 1)) for record in self.records]
+        marker, records = _MARKERS[file_format(self.path)], self.records
+        text, size = io.BytesIO(self.data), len(self.data)
+        return list(_cut(self.path, text, marker, 1, records.start, records.stop, self.offset, size))
+
 
 def split_records(
-    path: Path, every: int, *, first: int = 1, stop: int | None = None, offset: int = 0
+    path: Path, every: int, *, first: int = 1, stop: int | None = None, offset: int = 0, limit: int = RECORD_LIMIT
 ) -> Iterator[Chunk]:
     """Cut a file into chunks of whole records.
 
@@ -66,6 +74,8 @@ def split_records(
         Where to begin: a record, and its place in the text.
     stop : int, optional
         The record before which to end; by default the end of the file.
+    limit : int
+        Largest size of a record in bytes of text.
 
     Yields
     ------
@@ -76,7 +86,7 @@ def split_records(
     try:
         marker = _MARKERS.get(file_format(path))
         if marker is None:
-            end = max(1, count_records(path)) + 1 if stop is None else stop
+            end = max(1, count_records(path, record_limit=limit)) + 1 if stop is None else stop
             for start in range(first, end, every):
                 yield Chunk(path, range(start, min(start + every, end)))
             return
@@ -84,7 +94,7 @@ def split_records(
             compressed = file.peek(2)[:2] == b"\x1f\x8b"
             with gzip.GzipFile(fileobj=file) if compressed else file as text:
                 text.seek(offset)
-                for chunk in _cut(path, text, marker, every, first, stop, offset):
+                for chunk in _cut(path, text, marker, every, first, stop, offset, limit):
                     yield chunk
                     first = chunk.records.stop
     except FileNotFoundError:
@@ -100,7 +110,14 @@ def _broken(error: MoleculeError, record: int) -> Chunk:
 
 
 def _cut(
-    path: Path, text: BinaryIO, marker: re.Pattern, every: int, first: int, stop: int | None, offset: int
+    path: Path,
+    text: BinaryIO,
+    marker: re.Pattern,
+    every: int,
+    first: int,
+    stop: int | None,
+    offset: int,
+    limit: int,
 ) -> Iterator[Chunk]:
     """Yield the chunks of an SDF or MOL2 file that is open at `offset`, where record `first` begins."""
     ends = marker is _MARKERS["sdf"]
@@ -127,8 +144,11 @@ def _cut(
         scanned, last = end - start, last - start
         if not block:
             break
-        if len(buffer) - last > _LIMIT:
-            failure = MoleculeError(path, first + count, f"longer than {_LIMIT} bytes, the limit of a record")
+        if len(buffer) - last > limit:
+            failure = MoleculeError(
+                path, first + count,
+                f"longer than {limit} bytes, the limit of a record; reading of this file ends here",
+            )  # fmt: skip
             break
     if not failure and (buffer[last:].strip() if ends else begun):
         count, last = count + 1, len(buffer)

@@ -1,0 +1,121 @@
+"""Work on several processes: results in order, few items underway, and a process that dies costs one item."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any
+
+__all__ = ["WorkerDiedError", "available_cores", "map_ordered"]
+
+_AHEAD = 4
+"""Items underway for each worker."""
+
+_PRELOAD = ["gridgrad.data", "gridgrad.mol", "rdkit.Chem", "gemmi"]
+"""What workers need, imported once by the server that they are forked from."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process died of an item: it crashed, or the system ended it."""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_ordered(
+    function: Callable[[Any], Any], items: Iterable[Any], workers: int, died: Callable[[Any, WorkerDiedError], Any]
+) -> Iterator[Any]:
+    """Apply a function to items on several processes.
+
+    Parameters
+    ----------
+    function : callable
+        What to do with an item; it and the items are pickled.
+    items : iterable
+        Taken as they are needed.
+    workers : int
+        Processes; 0 to work in this one.
+    died : callable
+        Gives the result of an item that a worker died of, from the item and the error.
+
+    Yields
+    ------
+    object
+        The results, in the order of the items.
+    """
+    if workers == 0:
+        yield from map(function, items)
+        return
+    items, underway = iter(items), deque()
+    pool = _pool(function, workers)
+    try:
+        while True:
+            for item in items:
+                underway.append((item, pool.submit(_call, item)))
+                if len(underway) >= _AHEAD * workers:
+                    break
+            if not underway:
+                return
+            item, future = underway.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                # which of them it was cannot be told: each runs alone
+                pool.shutdown(wait=True, cancel_futures=True)
+                again = [(item, future), *underway]
+                underway = deque((item, _alone(function, item, future, died)) for item, future in again)
+                pool = _pool(function, workers)
+                continue
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(function: Callable, item: Any, before: Future, died: Callable) -> Future:
+    """Return a finished future of an item; if it broke with the pool, it runs again in a process of its own."""
+    if before.done() and before.exception() is None:
+        return before
+    future: Future = Future()
+    with _pool(function, 1) as pool:
+        try:
+            future.set_result(pool.submit(_call, item).result())
+        except BrokenProcessPool as error:
+            future.set_result(died(item, WorkerDiedError(str(error))))
+        except Exception as error:
+            future.set_exception(error)
+    return future
+
+
+def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
+    """Start workers that know the function, neither by fork, since torch has threads, nor each with its own imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    return ProcessPoolExecutor(workers, context, _begin, (function,))
+
+
+_function: Callable | None = None
+
+
+def _begin(function: Callable) -> None:
+    global _function
+    _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _call(item: Any) -> Any:
+    return _function(item)

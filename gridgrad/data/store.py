@@ -1,0 +1,243 @@
+"""Typed molecules on disk: a folder of Arrow IPC files that are read in place (extra ``data``)."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gridgrad.data.batch import AtomBatch
+from gridgrad.data.folder import Header
+from gridgrad.data.parts import Block, Layout, StoreError, checksum, offsets_of, open_part
+from gridgrad.extras import require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["AtomStore"]
+
+
+class AtomStore:
+    """Typed molecules on disk, mapped into memory; made by ``gridgrad prepare`` or `write_store`.
+
+    ``len(store)`` is the number of molecules, ``store[i]`` is the `AtomBatch` of one of them, ``store[[i, j]]`` and
+    ``store[a:b]`` that of several. Opening reads no atoms; what is indexed is copied from the files, at about a
+    microsecond a molecule, and the memory of the process does not grow with the store. A store pickles as its path.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    channels : tuple of str
+        Names of the T channels.
+    n_atoms : int
+        Number of atoms of all molecules.
+    settings : dict
+        How the molecules were typed.
+
+    Raises
+    ------
+    StoreError
+        If the folder is no store, was written by a newer gridgrad, lacks parts, or a part is damaged, truncated or
+        foreign. Sizes and footers are looked at; `verify` reads everything.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(os.path.abspath(path))
+        header = Header.read(self.path)
+        self._layout, self.settings = header.layout, header.settings
+        self._entries = header.entries(self.path)
+        self._files = [self.path / entry.file for entry in self._entries]
+        self._blocks: list[Block] = []
+        for file, entry in zip(self._files, self._entries, strict=True):
+            self._blocks += open_part(file, self._layout, entry)
+        self._bounds = np.cumsum([0] + [block.batch.num_rows for block in self._blocks])
+        self._starts = self._bounds.tolist()
+        self._radii = None if self._layout.radii is None else np.array(self._layout.radii, np.float32)
+        self.n_atoms = sum(len(block.columns[0]) for block in self._blocks)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the T channels."""
+        return self._layout.channels
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __repr__(self) -> str:
+        return (
+            f"AtomStore({str(self.path)!r}): {len(self)} molecules, {self.n_atoms} atoms, {len(self.channels)} channels"
+        )
+
+    def __reduce__(self):
+        return AtomStore, (str(self.path),)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
+        """Return the molecules of some rows as a batch, with their names."""
+        rows = self._checked(rows)
+        batch = self._gather(rows)
+        places = np.searchsorted(self._bounds, rows, side="right") - 1
+        names = []
+        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+            ends, text = self._blocks[place].names
+            start, stop = ends[row - self._starts[place] :][:2].tolist()
+            names.append(str(text[start:stop], "utf-8", "replace"))
+        batch.names = tuple(names)
+        return batch
+
+    def gather(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
+        """Return the molecules of some rows as a batch without names, which is faster."""
+        return self._gather(self._checked(rows))
+
+    def _gather(self, rows: np.ndarray) -> AtomBatch:
+        places = np.searchsorted(self._bounds, rows, side="right") - 1
+        local = rows - self._bounds[places]
+        one = len(rows) > 0 and bool((places == places[0]).all())
+        gather = _gather_from_one if one else _gather_from_many
+        try:
+            offsets, columns = gather([self._blocks[p] for p in places.tolist()], local, self._layout)
+        except IndexError as error:
+            raise StoreError(f"{self.path}: {error}; the store is damaged, see AtomStore.verify") from error
+        coords, types, *radii = columns
+        if not self._layout.vector_types:
+            types = types.astype(np.int64)
+        radii = self._radii[types] if self._radii is not None else radii[0]
+        arrays = (torch.from_numpy(array) for array in (coords, types, radii, offsets))
+        return AtomBatch(*arrays, channels=self.channels)
+
+    __getitems__ = __getitem__
+
+    def _checked(self, rows: Any) -> np.ndarray:
+        """Return row numbers (n,), counted from the start."""
+        size = len(self)
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(size))
+        if isinstance(rows, (str, bytes)):
+            raise TypeError(f"store[{rows!r}]: a name; expected row numbers, see AtomStore.rows")
+        array = np.asarray(rows)
+        if array.ndim == 0:
+            array = np.array([operator.index(rows)])
+        elif array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+            raise TypeError(f"store[...]: {array.dtype} of shape {array.shape}; expected row numbers, one or (n,)")
+        array = array.astype(np.int64)
+        wrong = (array < -size) | (array >= size)
+        if wrong.any():
+            raise IndexError(f"store[{array[wrong][0]}]: expected -{size} to {size - 1}, the rows of {self.path}")
+        return np.where(array < 0, array + size, array)
+
+    def table(self, columns: Sequence[str] = ("name", "source", "record")) -> pa.Table:
+        """Return columns of all rows as an Arrow table, looked through but not copied."""
+        pa = require("pyarrow", "data")
+        names = self._layout.schema().names
+        for column in columns:
+            if column not in names:
+                raise ValueError(f"columns: {column!r}; expected one of {', '.join(names)}")
+        schema = pa.schema([self._layout.schema().field(column) for column in columns])
+        batches = [block.batch.select(list(columns)) for block in self._blocks]
+        try:
+            for batch in batches:
+                batch.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise StoreError(f"{self.path}: {error}; the store is damaged, see AtomStore.verify") from error
+        return pa.Table.from_batches(batches, schema)
+
+    def rows(self, names: Sequence[str]) -> np.ndarray:
+        """Return the rows of molecules by name.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names, each as often as you like.
+
+        Returns
+        -------
+        ndarray of int64
+            Their rows.
+
+        Raises
+        ------
+        KeyError
+            If no molecule, or more than one, has a name.
+        """
+        pa = require("pyarrow", "data")
+        compute = require("pyarrow.compute", "data")
+        wanted = pa.array(list(names), pa.string())
+        column = self.table(["name"]).column("name")
+        unique = wanted.unique()
+        hits = compute.index_in(column, value_set=unique).to_numpy()
+        rows = np.flatnonzero(~np.isnan(hits)) if hits.dtype.kind == "f" else np.arange(len(hits))
+        found = hits[rows].astype(np.int64)
+        times = np.bincount(found, minlength=len(unique))
+        if len(unique) and (times != 1).any():
+            number = int(np.flatnonzero(times != 1)[0])
+            raise KeyError(f"{self.path}: {times[number]} molecules are named {unique[number].as_py()!r}; expected one")
+        place = np.empty(len(unique), np.int64)
+        place[found] = rows
+        return place[compute.index_in(wanted, value_set=unique).to_numpy()]
+
+    def verify(self) -> None:
+        """Read everything: checksums of all parts, offsets of all rows.
+
+        Raises
+        ------
+        StoreError
+            For the first part that is not what was written.
+        """
+        for file, entry in zip(self._files, self._entries, strict=True):
+            found = checksum(file)
+            if found != entry.sha256:
+                raise StoreError(f"{file}: SHA-256 {found}; expected {entry.sha256}, damaged")
+        for number, block in enumerate(self._blocks):
+            same = all(np.array_equal(block.offsets, offsets_of(block.batch, name)) for name in self._layout.columns)
+            if not same or (np.diff(block.offsets) < 0).any():
+                raise StoreError(f"{self.path}: offsets of record batch {number} do not agree; the store is damaged")
+
+
+def _gather_from_one(blocks: list[Block], local: np.ndarray, layout: Layout) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    """Return offsets and columns of rows that lie in the same record batch."""
+    block = blocks[0]
+    starts, stops = block.offsets[local], block.offsets[local + 1]
+    offsets = _new_offsets(starts, stops, len(block.columns[0]))
+    index = np.arange(offsets[-1])
+    index += np.repeat(starts - offsets[:-1], stops - starts)
+    return offsets, (column.take(index, axis=0) for column in block.columns)
+
+
+def _gather_from_many(
+    blocks: list[Block], local: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    """Return offsets and columns of rows that lie in different record batches."""
+    places = [(block.offsets, row) for block, row in zip(blocks, local.tolist(), strict=True)]
+    starts = [offsets.item(row) for offsets, row in places]
+    stops = [offsets.item(row + 1) for offsets, row in places]
+    n_atoms = np.array([len(block.columns[0]) for block in blocks], np.int64)
+    offsets = _new_offsets(np.array(starts, np.int64), np.array(stops, np.int64), n_atoms)
+    pieces = list(zip(blocks, starts, stops, strict=True))
+    columns = (
+        np.concatenate([empty, *[block.columns[i][start:stop] for block, start, stop in pieces]])
+        for i, empty in enumerate(layout.empty())
+    )
+    return offsets, columns
+
+
+def _new_offsets(starts: np.ndarray, stops: np.ndarray, n_atoms: int | np.ndarray) -> np.ndarray:
+    """Return the offsets (B + 1,) of molecules that follow one another, from where they are in their files."""
+    counts = stops - starts
+    wrong = (starts < 0) | (counts < 0) | (stops > n_atoms)
+    if wrong.any():
+        raise IndexError(f"atoms {starts[wrong][0]} to {stops[wrong][0]}; expected offsets that rise within the file")
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
