@@ -4,14 +4,17 @@ Needs only numpy and torch; stores need pyarrow as well (extra ``data``), and ma
 """
 
 from gridgrad.data.batch import AtomBatch, PaddedAtoms
+from gridgrad.data.budget import AtomBudgetBatchSampler
 from gridgrad.data.collate import collate
 from gridgrad.data.dataset import ComplexDataset
 from gridgrad.data.library import prepare, write_store
+from gridgrad.data.loader import DataLoader
 from gridgrad.data.parts import StoreError
 from gridgrad.data.rigid import RandomRigid, Rigid
+from gridgrad.data.samplers import BalancedSampler, StratifiedSampler
 from gridgrad.data.store import AtomStore
 
 __all__ = [
-    "AtomBatch", "AtomStore", "ComplexDataset", "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "collate",
-    "prepare", "write_store",
+    "AtomBatch", "AtomBudgetBatchSampler", "AtomStore", "BalancedSampler", "ComplexDataset", "DataLoader",
+    "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "StratifiedSampler", "collate", "prepare", "write_store",
 ]  # fmt: skip

@@ -158,25 +158,41 @@ class ComplexDataset(Dataset):
             If the part that is to give the centre has no atoms.
         """
         rows = self._checked_rows(indices)
+        batch, centers, names = self._atoms(rows)
+        index = torch.from_numpy(rows)
+        batch = batch.changed(
+            center=torch.from_numpy(centers).to(batch.dtype),
+            labels={name: value.index_select(0, index) for name, value in self.labels.items()},
+            names=names,
+            channels=self.channels,
+        )
+        if self.transform is not None and self.apply_transform:
+            batch, _ = self.transform(batch)
+        return batch
+
+    def _atoms(self, rows: np.ndarray) -> tuple[AtomBatch, np.ndarray, tuple[str, ...] | None]:
+        """Return the atoms of some rows as a batch, their centres (B, 3) in float64, and their names."""
         whole = {name: part.take(rows) for name, part in self.parts.items() if name not in self._crops}
         centers = self._centers(rows, whole)
+        named = whole[self.center] if isinstance(self.center, str) else next(reversed(whole.values()), None)
         if len(self.parts) == 1 and whole:
             (batch,) = whole.values()
         else:
             batch = self._merged(
                 [pieces(whole[name]) if name in whole else self._cropped(name, rows, centers) for name in self.parts]
             )
-        index = torch.from_numpy(rows)
-        named = whole[self.center] if isinstance(self.center, str) else next(reversed(whole.values()), None)
-        batch = batch.changed(
-            center=torch.from_numpy(centers).to(batch.dtype),
-            labels={name: value.index_select(0, index) for name, value in self.labels.items()},
-            names=None if named is None else named.names,
-            channels=self.channels,
-        )
-        if self.transform is not None and self.apply_transform:
-            batch, _ = self.transform(batch)
-        return batch
+        return batch, centers, None if named is None else named.names
+
+    def count_atoms(self) -> np.ndarray:
+        """Count the atoms of every row, without those that are left out, by walking all rows once.
+
+        Returns
+        -------
+        ndarray of int64
+            (R,), what `AtomBudgetBatchSampler` takes.
+        """
+        chunks = (np.arange(start, min(start + 1024, len(self))) for start in range(0, len(self), 1024))
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(self._atoms(rows)[0].n_atoms.numpy() for rows in chunks)])
 
     def _checked_rows(self, indices: Sequence[int]) -> np.ndarray:
         rows = np.asarray(indices)
