@@ -7,14 +7,25 @@ from gridgrad.data.batch import AtomBatch, PaddedAtoms
 from gridgrad.data.budget import AtomBudgetBatchSampler
 from gridgrad.data.collate import collate
 from gridgrad.data.dataset import ComplexDataset
+from gridgrad.data.gnina import (
+    GninaTypesFiles,
+    MolCache,
+    read_gninatypes,
+    read_molcache2,
+    write_gninatypes,
+    write_molcache2,
+)
 from gridgrad.data.library import prepare, write_store
 from gridgrad.data.loader import DataLoader
 from gridgrad.data.parts import StoreError
 from gridgrad.data.rigid import RandomRigid, Rigid
 from gridgrad.data.samplers import BalancedSampler, StratifiedSampler
 from gridgrad.data.store import AtomStore
+from gridgrad.data.types_table import TypesTable, read_types
 
 __all__ = [
     "AtomBatch", "AtomBudgetBatchSampler", "AtomStore", "BalancedSampler", "ComplexDataset", "DataLoader",
-    "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "StratifiedSampler", "collate", "prepare", "write_store",
+    "GninaTypesFiles", "MolCache", "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "StratifiedSampler",
+    "TypesTable", "collate", "prepare", "read_gninatypes", "read_molcache2", "read_types", "write_gninatypes",
+    "write_molcache2", "write_store",
 ]  # fmt: skip

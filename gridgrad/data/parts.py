@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
+from gridgrad.data.mapped import map_file
 from gridgrad.extras import require
 from gridgrad.io import atomic_files
 
@@ -227,8 +227,7 @@ def open_part(path: Path, layout: Layout, entry: Entry) -> list[Block]:
         raise StoreError(f"{path}: no such file; expected a part of the store") from None
     if size != entry.bytes:
         raise StoreError(f"{path}: {size} bytes; expected {entry.bytes}, damaged or truncated")
-    # the mapping stays when the file is closed: a store may have more parts than a process may have open files
-    mapping = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+    mapping = map_file(path, size)
     try:
         reader = pa.ipc.open_file(pa.py_buffer(mapping))
         _check_schema(path, reader.schema, layout)

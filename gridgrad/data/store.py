@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from gridgrad.data.batch import AtomBatch
 from gridgrad.data.folder import Header
 from gridgrad.data.parts import Block, Layout, StoreError, checksum, offsets_of, open_part
+from gridgrad.data.ragged import chosen_examples, rows_of
 from gridgrad.extras import require
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class AtomStore:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
         """Return the molecules of some rows as a batch, with their names."""
-        rows = self._checked(rows)
+        rows = chosen_examples(rows, len(self))
         batch = self._gather(rows)
         places = np.searchsorted(self._bounds, rows, side="right") - 1
         names = []
@@ -99,7 +99,7 @@ class AtomStore:
 
     def gather(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
         """Return the molecules of some rows as a batch without names, which is faster."""
-        return self._gather(self._checked(rows))
+        return self._gather(chosen_examples(rows, len(self)))
 
     def _gather(self, rows: np.ndarray) -> AtomBatch:
         places = np.searchsorted(self._bounds, rows, side="right") - 1
@@ -119,24 +119,6 @@ class AtomStore:
 
     __getitems__ = __getitem__
 
-    def _checked(self, rows: Any) -> np.ndarray:
-        """Return row numbers (n,), counted from the start."""
-        size = len(self)
-        if isinstance(rows, slice):
-            return np.arange(*rows.indices(size))
-        if isinstance(rows, (str, bytes)):
-            raise TypeError(f"store[{rows!r}]: a name; expected row numbers, see AtomStore.rows")
-        array = np.asarray(rows)
-        if array.ndim == 0:
-            array = np.array([operator.index(rows)])
-        elif array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-            raise TypeError(f"store[...]: {array.dtype} of shape {array.shape}; expected row numbers, one or (n,)")
-        array = array.astype(np.int64)
-        wrong = (array < -size) | (array >= size)
-        if wrong.any():
-            raise IndexError(f"store[{array[wrong][0]}]: expected -{size} to {size - 1}, the rows of {self.path}")
-        return np.where(array < 0, array + size, array)
-
     def table(self, columns: Sequence[str] = ("name", "source", "record")) -> pa.Table:
         """Return columns of all rows as an Arrow table, looked through but not copied."""
         pa = require("pyarrow", "data")
@@ -153,13 +135,15 @@ class AtomStore:
             raise StoreError(f"{self.path}: {error}; the store is damaged, see AtomStore.verify") from error
         return pa.Table.from_batches(batches, schema)
 
-    def rows(self, names: Sequence[str]) -> np.ndarray:
+    def rows(self, names: Sequence[str], by: str = "name") -> np.ndarray:
         """Return the rows of molecules by name.
 
         Parameters
         ----------
         names : sequence of str
             Names, each as often as you like.
+        by : {"name", "source"}, default "name"
+            What is looked for: the name of a molecule, or the file that it came from.
 
         Returns
         -------
@@ -169,12 +153,14 @@ class AtomStore:
         Raises
         ------
         KeyError
-            If no molecule, or more than one, has a name.
+            If no molecule, or more than one, has such a name.
         """
         pa = require("pyarrow", "data")
         compute = require("pyarrow.compute", "data")
         wanted = pa.array(list(names), pa.string())
-        column = self.table(["name"]).column("name")
+        if by not in ("name", "source"):
+            raise ValueError(f"by: {by!r}; expected 'name' or 'source'")
+        column = self.table([by]).column(by)
         unique = wanted.unique()
         hits = compute.index_in(column, value_set=unique).to_numpy()
         rows = np.flatnonzero(~np.isnan(hits)) if hits.dtype.kind == "f" else np.arange(len(hits))
@@ -182,7 +168,7 @@ class AtomStore:
         times = np.bincount(found, minlength=len(unique))
         if len(unique) and (times != 1).any():
             number = int(np.flatnonzero(times != 1)[0])
-            raise KeyError(f"{self.path}: {times[number]} molecules are named {unique[number].as_py()!r}; expected one")
+            raise KeyError(f"{self.path}: {times[number]} molecules of {by} {unique[number].as_py()!r}; expected one")
         place = np.empty(len(unique), np.int64)
         place[found] = rows
         return place[compute.index_in(wanted, value_set=unique).to_numpy()]
@@ -208,11 +194,9 @@ class AtomStore:
 def _gather_from_one(blocks: list[Block], local: np.ndarray, layout: Layout) -> tuple[np.ndarray, Iterable[np.ndarray]]:
     """Return offsets and columns of rows that lie in the same record batch."""
     block = blocks[0]
-    starts, stops = block.offsets[local], block.offsets[local + 1]
-    offsets = _new_offsets(starts, stops, len(block.columns[0]))
-    index = np.arange(offsets[-1])
-    index += np.repeat(starts - offsets[:-1], stops - starts)
-    return offsets, (column.take(index, axis=0) for column in block.columns)
+    _check_places(block.offsets[local], block.offsets[local + 1], len(block.columns[0]))
+    offsets, atoms = rows_of(local, block.offsets)
+    return offsets, (column.take(atoms, axis=0) for column in block.columns)
 
 
 def _gather_from_many(
@@ -220,24 +204,19 @@ def _gather_from_many(
 ) -> tuple[np.ndarray, Iterable[np.ndarray]]:
     """Return offsets and columns of rows that lie in different record batches."""
     places = [(block.offsets, row) for block, row in zip(blocks, local.tolist(), strict=True)]
-    starts = [offsets.item(row) for offsets, row in places]
-    stops = [offsets.item(row + 1) for offsets, row in places]
-    n_atoms = np.array([len(block.columns[0]) for block in blocks], np.int64)
-    offsets = _new_offsets(np.array(starts, np.int64), np.array(stops, np.int64), n_atoms)
-    pieces = list(zip(blocks, starts, stops, strict=True))
+    starts = np.array([offsets.item(row) for offsets, row in places], np.int64)
+    stops = np.array([offsets.item(row + 1) for offsets, row in places], np.int64)
+    _check_places(starts, stops, np.array([len(block.columns[0]) for block in blocks], np.int64))
+    pieces = list(zip(blocks, starts.tolist(), stops.tolist(), strict=True))
     columns = (
         np.concatenate([empty, *[block.columns[i][start:stop] for block, start, stop in pieces]])
         for i, empty in enumerate(layout.empty())
     )
-    return offsets, columns
+    return np.concatenate([[0], (stops - starts).cumsum()]), columns
 
 
-def _new_offsets(starts: np.ndarray, stops: np.ndarray, n_atoms: int | np.ndarray) -> np.ndarray:
-    """Return the offsets (B + 1,) of molecules that follow one another, from where they are in their files."""
-    counts = stops - starts
-    wrong = (starts < 0) | (counts < 0) | (stops > n_atoms)
+def _check_places(starts: np.ndarray, stops: np.ndarray, n_atoms: int | np.ndarray) -> None:
+    """Refuse atoms outside of the file."""
+    wrong = (starts < 0) | (starts > stops) | (stops > n_atoms)
     if wrong.any():
         raise IndexError(f"atoms {starts[wrong][0]} to {stops[wrong][0]}; expected offsets that rise within the file")
-    offsets = np.zeros(len(starts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
