@@ -282,3 +282,15 @@ def test_a_reader_that_leaves_is_no_error(sdf):
         process.stdout.close()
         error = process.stderr.read()
     assert b"Traceback" not in error and process.returncode in (0, 141)
+
+
+def test_gnina_types_by_role(tmp_path, capsys):
+    atoms = [("C", 0, 0, 0), ("C", 1.5, 0, 0), ("C", 0, 1.5, 0), ("C", 0, 0, 1.5), ("C", -1.5, 0, 0), ("C", 0, -1.5, 0),
+             ("Cl", 0, 1.7, 2.5)]  # fmt: skip
+    path = tmp_path / "m.sdf"
+    path.write_text(molblock(atoms, [(1, 2), (1, 3), (1, 4), (1, 5), (1, 6), (4, 7)]))
+    assert run(path, "--receptor", str(path), "--typer", "gnina", "-o", str(tmp_path / "g.npz")) == 0
+    out, error = capsys.readouterr()
+    assert "28 channels" in out and "receptor Bromine_Iodine_Chlorine_Fluorine " in out and "ligand Chlorine " in out
+    remark = "atoms typed by their element, whose bonds RDKit cannot understand: 1"
+    assert remark in out and remark in error

@@ -161,9 +161,12 @@ def _read(options: argparse.Namespace, path: Path, on_error=None) -> Iterator[Mo
 
 
 def _remarks(molecule: Molecule) -> list[str]:
-    """Say what of a record is not in the molecule, unless the user asked for it, and what it is."""
+    """Say what of a record is not in the molecule, unless the user asked for it, what it is, and what is not known."""
     left_out = [f"{n} of {reason}" for reason, n in molecule.left_out.items() if reason != "hydrogens"]
-    return [f"atoms left out: {', '.join(left_out)}"] * bool(left_out) + list(molecule.notes)
+    remarks = [f"atoms left out: {', '.join(left_out)}"] * bool(left_out) + list(molecule.notes)
+    if molecule.by_element:
+        remarks.append(f"atoms typed by their element, whose bonds RDKit cannot understand: {molecule.by_element}")
+    return remarks
 
 
 def _ligands(job: _Job) -> Iterator[tuple[int, Molecule]]:

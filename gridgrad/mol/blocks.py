@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _parse_molblock(path: Path, record: int, text: str) -> Parsed:
         raise MoleculeError(path, record, _molblock_problem(text.split("\n")))
     # RDKit's flag: the record is marked "3D", or some z differs from 0
     is_3d = molecule.GetNumAtoms() == 1 or (molecule.GetNumConformers() > 0 and molecule.GetConformer().Is3D())
-    atoms = _from_rdkit(molecule, path, record, partial(_molblock, text, sanitize=True), unknown)
+    atoms = _from_rdkit(molecule, path, record, partial(copy, molecule), unknown)
     return Parsed(atoms, is_3d)
 
 
@@ -68,8 +69,14 @@ def _parse_mol2(path: Path, record: int, text: str) -> Parsed:
     molecule = _mol2block(known, sanitize=False, cleanupSubstructures=False)
     if molecule is None:
         raise MoleculeError(path, record, _mol2_problem(text.split("\n")))
-    atoms = _from_rdkit(molecule, path, record, partial(_mol2block, known, sanitize=True), unknown)
+    atoms = _from_rdkit(molecule, path, record, partial(_mol2_molecule, known), unknown)
     return Parsed(atoms, out_of_plane(atoms.coords))
+
+
+def _mol2_molecule(text: str) -> Any:
+    """Read a MOL2 record with the bonds of acids, amidines and the like as RDKit writes them, where it can."""
+    molecule = _mol2block(text, sanitize=False)
+    return molecule if molecule is not None else _mol2block(text, sanitize=False, cleanupSubstructures=False)
 
 
 def _quietly(function: str, text: str, **options: bool) -> Any:

@@ -14,14 +14,16 @@ import numpy as np
 from gridgrad.extras import require
 from gridgrad.mol.alternatives import Site, kept_sites
 from gridgrad.mol.elements import SYMBOLS, atomic_number
-from gridgrad.mol.molecule import Molecule, MoleculeError
+from gridgrad.mol.molecule import ALTERNATIVE, Molecule, MoleculeError
 from gridgrad.mol.record import Parse, Parsed, Records, out_of_plane, stem
-from gridgrad.mol.structures import ALTERNATIVE, Row, model_molecule
+from gridgrad.mol.residues import Template
+from gridgrad.mol.structures import Row, model_molecule
 from gridgrad.mol.text import Lines
 
 __all__ = ["cif_records"]
 
 _SITES = "_atom_site."
+_ORDERS = {"SING": 1, "DOUB": 2, "TRIP": 3}
 _COMPONENT = "_chem_comp_atom."
 _SMALL = "_atom_site_"
 
@@ -109,9 +111,45 @@ def _model_parses(block: Any, path: Path, record: int) -> list[Parse]:
         except (RuntimeError, ValueError, IndexError) as error:
             reason = f"gemmi cannot read these atom sites: {error or 'a column is missing'}"
             raise MoleculeError(path, record, reason) from error
-        return model_molecule(model, rows, path=path, record=record, name=structures[0].name or stem(path))
+        return model_molecule(
+            model, rows, path=path, record=record, name=structures[0].name or stem(path),
+            connections=structures[0].connections, templates=templates,
+        )  # fmt: skip
 
+    templates = _templates(block)
     return [partial(parse, index, record + index) for index in range(len(models))]
+
+
+def _templates(block: Any) -> dict[str, Template]:
+    """Return the residues whose bonds the file gives, by name; bonds to hydrogens left out."""
+    residues: dict[str, dict[str, tuple[int, int]]] = {}  # name -> atom -> element and charge
+    keys = ["comp_id", "atom_id", "type_symbol", "?charge"]
+    for row in block.find(_COMPONENT, keys):
+        symbol = _symbol(_word(row[2]), "")
+        element = atomic_number(symbol) if symbol else 0
+        charge = _word(row[3]) if row.has(3) else "0"
+        if element != 1:
+            charge = int(charge) if charge.lstrip("+-").isdecimal() else 0
+            residues.setdefault(_word(row[0]), {})[_word(row[1])] = element, charge
+    bonds: dict[str, list[tuple[str, str, int]]] = {}
+    for row in block.find("_chem_comp_bond.", ["comp_id", "atom_id_1", "atom_id_2", "?value_order", "?type"]):
+        name, one, two = (_word(row[column]) for column in range(3))
+        order = next((_word(row[column]) for column in (3, 4) if row.has(column)), "")
+        bonds.setdefault(name, []).append((one, two, _ORDERS.get(order[:4].upper(), 0)))
+    return {name: template for name, found in bonds.items() if (template := _template(residues.get(name), found))}
+
+
+def _template(atoms: dict[str, tuple[int, int]] | None, bonds: list[tuple[str, str, int]]) -> Template | None:
+    """Return a template of named atoms and bonds; orders 0, to be perceived, if one of them is none of 1, 2 and 3."""
+    if atoms is None:  # elements unknown: a name that begins with H or a digit is a hydrogen's
+        names = dict.fromkeys(name for bond in bonds for name in bond[:2])
+        atoms = {name: (0, 0) for name in names if name[:1] not in "HD0123456789"}
+    index = {name: number for number, name in enumerate(atoms)}
+    heavy = [(index[one], index[two], order) for one, two, order in bonds if one in index and two in index]
+    if any(order == 0 for _, _, order in heavy):
+        heavy = [(one, two, 0) for one, two, _ in heavy]
+    elements, charges = zip(*atoms.values(), strict=True) if atoms else ((), ())
+    return Template(tuple(atoms), elements, charges, tuple(heavy)) if heavy else None
 
 
 # --- components -------------------------------------------------------------------------------------------------------
@@ -141,7 +179,9 @@ def _component(block: Any, path: Path, record: int) -> Parsed:
     for number, atom in enumerate(site.atom for site in structure[0].all()):
         atom.serial = number
     rows = [Row("" if symbol in "?." else symbol) for symbol in symbols]
-    parsed = model_molecule(structure[0], rows, path=path, record=record, name=structure.name or stem(path))
+    parsed = model_molecule(
+        structure[0], rows, path=path, record=record, name=structure.name or stem(path), templates=_templates(block)
+    )
     number_of = {name: number for number, name in enumerate(parsed.molecule.sites.atom_names.tolist())}
     pairs = block.find("_chem_comp_bond.", ["atom_id_1", "atom_id_2"])
     bonds = [tuple(number_of.get(_word(name)) for name in pair) for pair in pairs]

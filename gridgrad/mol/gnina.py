@@ -15,8 +15,9 @@ import numpy as np
 
 from gridgrad.mol.chemistry import Chemistry
 from gridgrad.mol.molecule import Molecule
+from gridgrad.mol.openbabel import as_open_babel
 
-__all__ = ["GNINA_LIGAND_MAP", "GNINA_RECEPTOR_MAP", "GNINA_TYPES", "GninaType", "GninaTyper"]
+__all__ = ["GNINA_LIGAND_MAP", "GNINA_RECEPTOR_MAP", "GNINA_TYPES", "GninaType", "GninaTyper", "smina_types"]
 
 
 class GninaType(NamedTuple):
@@ -135,10 +136,14 @@ class GninaTyper:
         28 types themselves.
     radii : {"xs", "covalent"}, default "xs"
         Which radii: those of X-Score, which gnina uses, or covalent ones.
+    openbabel : bool, default False
+        Type a structure without hydrogens as libmolgrid does through Open Babel, where that differs from the chemistry:
+        see `gridgrad.mol.openbabel`. For networks that were trained on such types.
     """
 
     part: str | None = None
     radii: str = "xs"
+    openbabel: bool = False
 
     def __post_init__(self):
         if self.part not in _MAPS:
@@ -192,14 +197,22 @@ class GninaTyper:
         MoleculeError
             If the chemistry of the molecule cannot be had, or an atom is a dummy.
         """
-        dummies = np.flatnonzero(molecule.elements == 0)
-        if len(dummies):
-            raise molecule.error(molecule.unknown_element(dummies[0]))
-        return self.from_types(_smina_types(molecule.chemistry()))
+        return self.from_types(smina_types(molecule, self.openbabel))
 
 
-def _smina_types(chemistry: Chemistry) -> np.ndarray:
-    """Return the number of each atom's type in `GNINA_TYPES`."""
+def smina_types(molecule: Molecule, openbabel: bool = False) -> np.ndarray:
+    """Return the number of each atom's type in `GNINA_TYPES`; `openbabel` as in `GninaTyper`."""
+    dummies = np.flatnonzero(molecule.elements == 0)
+    if len(dummies):
+        raise molecule.error(molecule.unknown_element(dummies[0]))
+    chemistry = molecule.chemistry()
+    if openbabel and not molecule.has_bond_orders:
+        chemistry = as_open_babel(chemistry, molecule.coords)
+    types = _types(chemistry)
+    return np.where(chemistry.by_element, _BY_ELEMENT[chemistry.elements], types)
+
+
+def _types(chemistry: Chemistry) -> np.ndarray:
     z, h = chemistry.elements, chemistry.hydrogens > 0
     types = _BY_ELEMENT[z]
 

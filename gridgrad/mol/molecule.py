@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gridgrad.mol.chemistry import Chemistry, perceive
+from gridgrad.extras import require
+from gridgrad.mol.assembly import assemble
+from gridgrad.mol.chemistry import (
+    Chemistry,
+    assign_stereochemistry,
+    drop_atoms,
+    gasteiger_charges,
+    perceive,
+    sanitize,
+)  # fmt: skip
+from gridgrad.mol.residues import Template
 
-__all__ = ["Molecule", "MoleculeError", "Sites"]
+__all__ = ["ALTERNATIVE", "Molecule", "MoleculeError", "Sites"]
+
+ALTERNATIVE = "alternative locations"
+"""Why atoms are left out that are not there at the same time as the others."""
 
 
 class MoleculeError(ValueError):
@@ -52,7 +65,10 @@ class Sites:
     charges : ndarray of int64, shape (N,)
         Formal charges that the file gives, 0 elsewhere.
     links : ndarray of int64, shape (M, 2)
-        Pairs of atoms that CONECT records name; twice for a double bond in many files.
+        Pairs of atoms that the file says are bonded, by CONECT, LINK, SSBOND or struct_conn; a pair comes twice for a
+        double bond in many files.
+    templates : dict of str to Template
+        Residues whose bonds the file gives, by chem_comp_bond.
     """
 
     atom_names: np.ndarray
@@ -62,11 +78,13 @@ class Sites:
     residues: np.ndarray
     charges: np.ndarray
     links: np.ndarray
+    templates: Mapping[str, Template] = field(default_factory=dict)
 
     def subset(self, kept: np.ndarray) -> Sites:
         """Return the sites where the mask `kept` (N,) is true, with the links between them."""
-        of_atoms = {f.name: getattr(self, f.name)[kept] for f in fields(self) if f.name != "links"}
-        return Sites(**of_atoms, links=_renumbered(self.links, kept))
+        names = ("atom_names", "residue_names", "chains", "numbers", "residues", "charges")
+        of_atoms = {name: getattr(self, name)[kept] for name in names}
+        return Sites(**of_atoms, links=_renumbered(self.links, kept), templates=self.templates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +129,15 @@ class Molecule:
     unknown: Mapping[int, str] = field(default_factory=dict)
     sites: Sites | None = None
     index: np.ndarray | None = None
+    _whole: Molecule | None = None
 
     def __len__(self) -> int:
         return len(self.elements)
+
+    @property
+    def has_bond_orders(self) -> bool:
+        """Whether the file gives all bonds and their orders; otherwise names and geometry tell them."""
+        return self._rdkit is not None
 
     def error(self, reason: str) -> MoleculeError:
         """Return an error that names this file and record."""
@@ -132,7 +156,8 @@ class Molecule:
         kept : ndarray of bool, shape (N,)
             True for the atoms that stay.
         reason : str
-            Why the others do not, as "hydrogens".
+            Why the others do not, as "hydrogens". Those left out for another reason than `ALTERNATIVE` still count in
+            the chemistry.
         """
         dropped = int(np.count_nonzero(~kept))
         if not dropped:
@@ -147,6 +172,7 @@ class Molecule:
             unknown={new_index[atom]: text for atom, text in self.unknown.items() if kept[atom]},
             sites=None if self.sites is None else self.sites.subset(kept),
             index=np.flatnonzero(kept) if self.index is None else self.index[kept],
+            _whole=None if reason == ALTERNATIVE or self.has_bond_orders else self._whole or self,
         )
 
     def without_hydrogens(self) -> Molecule:
@@ -160,40 +186,82 @@ class Molecule:
     def to_rdkit(self) -> Any:
         """Return the sanitized RDKit molecule, with the atoms of this molecule in the same order.
 
-        For typers that need chemistry: aromaticity, charges, hydrogen-bond donors.
+        Bonds and charges are those of an SDF, MOL or MOL2 record. In a PDB, PDBQT or mmCIF file they are those of the
+        residues with these names, of the file's own records, and where there are none of the geometry; see
+        `gridgrad.mol.assembly`. Hydrogens that were left out are counted on their neighbours.
 
         Raises
         ------
         MoleculeError
-            If RDKit cannot read the record, or reads other atoms in it.
+            If RDKit cannot sanitize the molecule: the message says which atom is in the way.
         """
-        molecule = self._rdkit() if self._rdkit is not None else None
-        if molecule is None:
-            raise self.error("RDKit cannot read or sanitize this record")
-        numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.int64)
-        if np.array_equal(numbers, self.elements):
-            return molecule
-        if np.array_equal(numbers[numbers != 1], self.elements):
-            from rdkit import Chem
-
-            molecule = Chem.RemoveAllHs(molecule, sanitize=False)
-            molecule.UpdatePropertyCache(strict=False)  # the number of hydrogens goes to the neighbours
-            return molecule
-        raise self.error(f"RDKit reads {len(numbers)} atoms, expected the {len(self)} of this molecule")
+        chem = require("rdkit.Chem", "mol")
+        molecule, kept = self._source()
+        molecule = chem.Mol(molecule)
+        with require("rdkit.rdBase", "mol").BlockLogs():
+            try:
+                chem.SanitizeMol(molecule)
+            except ValueError as error:
+                raise self.error(f"RDKit cannot sanitize it: {error.args[0]}") from error
+            assign_stereochemistry(molecule)
+        return molecule if kept.all() else drop_atoms(molecule, kept)
 
     def chemistry(self) -> Chemistry:
         """Return bonds, aromaticity, charges and hydrogens as arrays; perceived once.
 
+        What RDKit cannot sanitize is no reason to lose the rest: `Chemistry.by_element` says which atoms that are.
+
         Raises
         ------
         MoleculeError
-            As `to_rdkit`.
+            If RDKit cannot parse the record.
         """
         return self._chemistry
 
     @cached_property
     def _chemistry(self) -> Chemistry:
-        return perceive(self.to_rdkit())
+        molecule, kept = self._source()
+        chemistry = perceive(*sanitize(molecule))
+        return chemistry if kept.all() else chemistry.subset(kept)
+
+    def partial_charges(self) -> np.ndarray:
+        """Return Gasteiger's partial charges by RDKit, (N,), in units of the elementary charge.
+
+        The charge of hydrogens that are no atoms of this molecule is added to their neighbours. An element without
+        parameters has those of the one above it, selenium those of sulfur, or else those of carbon; metals, which have
+        no bonds, have their formal charge.
+
+        Raises
+        ------
+        MoleculeError
+            If RDKit cannot parse the record.
+        """
+        molecule, kept = self._source()
+        return gasteiger_charges(sanitize(molecule)[0], kept)
+
+    @property
+    def by_element(self) -> int:
+        """Number of atoms of which a typer that has asked for the chemistry could know the element only."""
+        chemistry = self.__dict__.get("_chemistry")
+        return 0 if chemistry is None else int(chemistry.by_element.sum())
+
+    def _source(self) -> tuple[Any, np.ndarray]:
+        """Return the unsanitized RDKit molecule with the atoms left out, and which of its atoms are in this one."""
+        if self._rdkit is None:
+            whole = self._whole or self
+            molecule = assemble(whole.elements, whole.coords, whole.bonds, whole.sites)
+            if whole is self:
+                return molecule, np.ones(len(self), dtype=bool)
+            first = np.arange(len(whole)) if whole.index is None else whole.index
+            return molecule, np.isin(first, self.index)
+        molecule = self._rdkit()
+        count = len(self) if self.index is None else len(self) + sum(self.left_out.values())
+        if molecule is None or molecule.GetNumAtoms() != count:
+            found = "nothing" if molecule is None else f"{molecule.GetNumAtoms()} atoms"
+            raise self.error(f"RDKit reads {found}, expected the {count} atoms of this record")
+        kept = np.full(count, self.index is None)
+        kept[self.index] = True
+        return molecule, kept
 
 
 def _renumbered(pairs: np.ndarray, kept: np.ndarray) -> np.ndarray:

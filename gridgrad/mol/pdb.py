@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gridgrad.extras import require
 from gridgrad.mol.molecule import MoleculeError
@@ -51,11 +50,11 @@ def pdbqt_records(lines: Lines) -> Records:
 
 
 def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
-    found = _Record()
+    found, header = _Record(), []
 
     def ended() -> Records:
         if found.atoms or found.opened:
-            yield lines.record, partial(_parse, lines.path, lines.record, found, read_row)
+            yield lines.record, partial(_parse, lines.path, lines.record, found, header, read_row)
             lines.end_record()
 
     for line in lines:
@@ -72,6 +71,8 @@ def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
             found.closed = True
         elif kind == "CONECT":
             found.links.append(line)  # of all models, where the file has several: they follow the last one
+        elif kind in ("LINK", "LINKR", "SSBOND"):
+            header.append(line)
         elif kind == "REMARK":
             if line[6:].strip().startswith("Name ="):
                 found.name = line.partition("=")[2].strip()
@@ -80,7 +81,9 @@ def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
     yield from ended()
 
 
-def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tuple[str, Row]]) -> Parsed:
+def _parse(
+    path: Path, record: int, found: _Record, header: list[str], read_row: Callable[[str], tuple[str, Row]]
+) -> Parsed:
     text, rows, serials = [], [], {}
     for number, line in enumerate(found.atoms):
         if problem := _problem(line):
@@ -90,13 +93,18 @@ def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tu
         rows.append(row)
         serial = line[6:11].strip()
         serials[serial] = None if serial in serials else number
+    read = require("gemmi", "mol").read_pdb_string
     try:
-        structure = require("gemmi", "mol").read_pdb_string("".join(text))
+        structure = read("".join(text))
     except (RuntimeError, ValueError) as error:
         raise MoleculeError(path, record, f"gemmi cannot parse this record: {error}") from error
+    try:
+        connections = read("".join([*header, *text])).connections if header else ()
+    except (RuntimeError, ValueError):
+        connections = ()
     return model_molecule(
         structure[0] if text else (), rows, path=path, record=record, name=found.name or stem(path),
-        links=_links(found.links, serials), to_rdkit=partial(_to_rdkit, "".join([*found.atoms, *found.links])),
+        links=_links(found.links, serials), connections=connections,
     )  # fmt: skip
 
 
@@ -148,13 +156,3 @@ def _pdbqt_row(line: str) -> tuple[str, Row]:
     kind = line[77:80].strip()
     symbol = _AUTODOCK.get(kind, kind)
     return f"{line[:66]:<76}{symbol:>2}", Row(symbol or "*")
-
-
-def _to_rdkit(text: str) -> Any:
-    """Read a record of a PDB file by RDKit; None where it refuses."""
-    chem = require("rdkit.Chem", "mol")
-    with require("rdkit.rdBase", "mol").BlockLogs():
-        try:
-            return chem.MolFromPDBBlock(text, sanitize=True, removeHs=False)
-        except (RuntimeError, ValueError):
-            return None

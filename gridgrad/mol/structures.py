@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gridgrad.extras import require
 from gridgrad.mol.alternatives import Site, kept_sites
 from gridgrad.mol.elements import atomic_number
-from gridgrad.mol.molecule import Molecule, Sites
+from gridgrad.mol.molecule import ALTERNATIVE, Molecule, Sites
 from gridgrad.mol.names import element_of_name
 from gridgrad.mol.record import Parsed, out_of_plane
+from gridgrad.mol.residues import Template
 
 __all__ = ["Row", "model_molecule"]
-
-ALTERNATIVE = "alternative locations"
 
 
 class Row(NamedTuple):
@@ -36,7 +36,8 @@ def model_molecule(
     record: int,
     name: str,
     links: Sequence[tuple[int, int]] = (),
-    to_rdkit: Callable[[], Any] | None = None,
+    connections: Iterable[Any] = (),
+    templates: Mapping[str, Template] | None = None,
 ) -> Parsed:
     """Make a molecule of the atoms of a gemmi model, in the order of the file, without alternative locations.
 
@@ -50,8 +51,10 @@ def model_molecule(
         As in `Molecule`.
     links : sequence of (int, int)
         Bonds that the file names, as places in `rows`.
-    to_rdkit : callable, optional
-        Reads the record by RDKit.
+    connections : iterable of gemmi.Connection
+        Bonds that the file names by chain, residue and atom.
+    templates : mapping of str to Template, optional
+        Residues whose bonds the file gives.
     """
     atoms = sorted(
         ((chain, residue, atom) for chain in model for residue in chain for atom in residue),
@@ -71,8 +74,9 @@ def model_molecule(
     kept, residues = kept_sites(sites)
     coords = np.array([atom.pos.tolist() for _, _, atom in atoms], dtype=np.float64).reshape(-1, 3)
     number_of = {atom.serial: number for number, (_, _, atom) in enumerate(atoms)}
+    pairs = [*links, *_connected(model, connections)]
     molecule = Molecule(
-        np.array(elements, dtype=np.int64), coords, None, name, path, record, to_rdkit, unknown=unknown,
+        np.array(elements, dtype=np.int64), coords, None, name, path, record, unknown=unknown,
         sites=Sites(
             atom_names=np.array([atom.name for _, _, atom in atoms], dtype=np.str_),
             residue_names=np.array([residue.name for _, residue, _ in atoms], dtype=np.str_),
@@ -80,7 +84,8 @@ def model_molecule(
             numbers=np.array([site.place[1] for site in sites], dtype=np.str_),
             residues=residues,
             charges=np.array([atom.charge for _, _, atom in atoms], dtype=np.int64),
-            links=np.array([(number_of[i], number_of[j]) for i, j in links], dtype=np.int64).reshape(-1, 2),
+            links=np.array([(number_of[i], number_of[j]) for i, j in pairs], dtype=np.int64).reshape(-1, 2),
+            templates=templates or {},
         ),
     )  # fmt: skip
     return Parsed(molecule.subset(kept, ALTERNATIVE), out_of_plane(coords))
@@ -99,3 +104,14 @@ def _element(row: Row, atom: Any, residue: Any) -> tuple[int, str]:
     if symbol:
         return atomic_number(symbol), ""
     return 0, "the file does not name its element, and the atom's name does not tell it"
+
+
+def _connected(model: Any, connections: Iterable[Any]) -> Iterator[tuple[int, int]]:
+    """Yield the serial numbers of the atoms that a connection joins: bonds inside of the model, no hydrogen bonds."""
+    gemmi = require("gemmi", "mol")
+    for connection in connections:
+        if connection.type == gemmi.ConnectionType.Hydrog or connection.asu == gemmi.Asu.Different:
+            continue
+        ends = [model.find_cra(partner).atom for partner in (connection.partner1, connection.partner2)]
+        if None not in ends:
+            yield ends[0].serial, ends[1].serial

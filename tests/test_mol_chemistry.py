@@ -1,0 +1,402 @@
+"""Bonds, orders, charges and hydrogens of structures, against RDKit's own molecules of the same atoms."""
+
+import numpy as np
+import pytest
+from support.mol_data import cdk2, egfr, molblock, posebusters
+
+Chem = pytest.importorskip("rdkit.Chem", reason="rdkit is not installed")
+gemmi = pytest.importorskip("gemmi", reason="gemmi is not installed")
+from rdkit.Chem import AllChem
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+from gridgrad.mol import GninaTyper, Molecule, MoleculeError, read_molecules
+from gridgrad.mol.geometry import bonds_by_distance, close_pairs
+from gridgrad.mol.residues import _table, template
+
+AMINO_ACIDS = "ARNDCQEGHILKMFPSTWYV"
+
+
+def one(path, **options):
+    (molecule,) = read_molecules(path, **options)
+    return molecule
+
+
+def flat_smiles(molecule, hydrogens=True):
+    """SMILES without stereochemistry; with explicit hydrogens made implicit."""
+    molecule = Chem.RemoveHs(molecule) if hydrogens else Chem.Mol(molecule)
+    Chem.RemoveStereochemistry(molecule)
+    return Chem.MolToSmiles(Chem.RemoveHs(Chem.AddHs(molecule)))
+
+
+def embedded(molecule, seed=5, iterations=200):
+    """The molecule with hydrogens and positions, and residue names for the hydrogens."""
+    molecule = Chem.AddHs(molecule, addResidueInfo=True)
+    assert AllChem.EmbedMolecule(molecule, randomSeed=seed, useRandomCoords=True) == 0
+    AllChem.MMFFOptimizeMolecule(molecule, maxIters=iterations)
+    return molecule
+
+
+def pdb_text(molecule):
+    """PDB text without CONECT records."""
+    lines = Chem.MolToPDBBlock(molecule, flavor=2 + 8).splitlines()
+    return "".join(f"{line[:78]}\n" for line in lines)  # without charges
+
+
+# --- geometry ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "side"), [(1, 1.0), (2, 1.0), (200, 6.0), (400, 30.0), (40, 1e30)])
+def test_close_pairs_are_all_pairs(n, side):
+    coords = np.random.default_rng(n).uniform(-side, side, (n, 3))
+    i, j, distance = close_pairs(coords, 2.5)
+    dense = np.sqrt(((coords[:, None] - coords[None]) ** 2).sum(-1))
+    expected = np.argwhere(np.triu(dense < 2.5, 1))
+    assert sorted(zip(i.tolist(), j.tolist(), strict=True)) == list(map(tuple, expected.tolist()))
+    np.testing.assert_allclose(distance, dense[i, j])
+
+
+@pytest.mark.parametrize("hydrogens", [True, False])
+def test_distances_tell_the_bonds_of_ligands(hydrogens):
+    for ligand in read_molecules(cdk2(), hydrogens=hydrogens):
+        found = {tuple(sorted(pair)) for pair in bonds_by_distance(ligand.elements, ligand.coords).tolist()}
+        assert found == {tuple(sorted(pair)) for pair in ligand.bonds.tolist()}
+
+
+def test_metals_and_doubled_atoms_have_no_bonds_by_distance():
+    coords = np.array([[0.0, 0, 0], [2.0, 0, 0], [2.1, 0, 0], [8.0, 0, 0], [8.7, 0, 0]])
+    assert bonds_by_distance(np.array([30, 7, 7, 1, 1]), coords).size == 0
+
+
+# --- orders by geometry -----------------------------------------------------------------------------------------------
+
+
+def without_bonds(molecule):
+    return Molecule(molecule.elements, molecule.coords, None, molecule.name, molecule.path, molecule.record)
+
+
+@pytest.mark.parametrize("path", [cdk2, egfr])
+def test_positions_and_hydrogens_tell_bond_orders(path):
+    for ligand in read_molecules(path()):
+        bare = without_bonds(ligand)
+        assert flat_smiles(bare.to_rdkit()) == flat_smiles(ligand.to_rdkit())
+
+
+def test_positions_of_heavy_atoms_tell_most_types():
+    typer, equal, total = GninaTyper(), 0, 0
+    for path in (cdk2(), egfr()):
+        for ligand in read_molecules(path, hydrogens=False):
+            equal += int((typer(ligand)[0] == typer(without_bonds(ligand))[0]).sum())
+            total += len(ligand)
+    assert total == 9470 and equal / total > 0.985
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["CC#N", "C#CCO", "C=C=CC", "CN=[N+]=[N-]", "C[N+](=O)[O-]", "CS(=O)(=O)C", "CS(=O)C", "COP(=O)(O)O",
+     "C[N+](C)(C)C", "CC(=O)[O-]", "CC(=O)OC", "O=C=O", "C1=CC=CC=CC=C1", "c1ccc2[nH]ccc2c1", "c1ccncc1",
+     "O=c1cc[nH]cc1", "C[n+]1ccccc1", "c1cc[n+]([O-])cc1", "CC(N)=[NH2+]", "NC(=S)N", "C1CC1",
+     "c1ccc2ccccc2c1", "CB(O)O", "CSSC", "NN", "C=[N+](C)C",
+     "O=S(=O)(O)O", "CC(C)=NO", "c1cscc1", "c1cocc1", "FC(F)(F)Cl", "OCl(=O)(=O)=O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C"],
+)  # fmt: skip
+def test_orders_of_groups_with_hydrogens(smiles):
+    molecule = embedded(Chem.MolFromSmiles(smiles))
+    elements = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
+    bare = Molecule(elements, molecule.GetConformer().GetPositions(), None, smiles, "made.xyz", 1)
+    expected = flat_smiles(molecule)
+    assert flat_smiles(bare.to_rdkit()) == expected
+
+
+# --- residues ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_template_is_whole():
+    assert len(_table()) > 500
+    for name, (smiles, names) in _table().items():
+        known = template(name, len(names.split()))
+        assert (
+            len(known.names) == len(set(known.names)) == len(known.elements) == Chem.MolFromSmiles(smiles).GetNumAtoms()
+        )
+
+
+@pytest.mark.parametrize("letter", AMINO_ACIDS)
+def test_templates_are_those_of_rdkit(letter):
+    molecule = Chem.MolFromSequence(letter)
+    Chem.Kekulize(molecule, clearAromaticFlags=True)
+    names = [atom.GetPDBResidueInfo().GetName().strip() for atom in molecule.GetAtoms()]
+    known = template(molecule.GetAtomWithIdx(0).GetPDBResidueInfo().GetResidueName(), len(names))
+    assert set(known.names) == set(names)
+    expected = {
+        frozenset((names[bond.GetBeginAtomIdx()], names[bond.GetEndAtomIdx()])): bond.GetBondTypeAsDouble()
+        for bond in molecule.GetBonds()
+    }
+    found = {frozenset((known.names[i], known.names[j])): order for i, j, order in known.bonds}
+    assert (set(found) == set(expected)) == (letter != "I") and sum(found.values()) == sum(expected.values())
+    if letter not in "RHWFYI":  # other tautomers and Kekulé structures; RDKit exchanges CG1 and CG2 of I
+        acid = {frozenset(("CG", "OD1")), frozenset(("CG", "OD2")), frozenset(("CD", "OE1")), frozenset(("CD", "OE2"))}
+        assert {b: o for b, o in found.items() if b not in acid} == {b: o for b, o in expected.items() if b not in acid}
+
+
+@pytest.fixture(scope="module", params=["CARNDQE", "HILKMF", "PSTWYVG"])
+def peptide(request):
+    return embedded(Chem.MolFromSequence(request.param), iterations=0)
+
+
+def assert_same_chemistry(found, expected):
+    """Same elements and hydrogens on every atom, same aromatic atoms, same bonds."""
+    assert [atom.GetAtomicNum() for atom in found.GetAtoms()] == [atom.GetAtomicNum() for atom in expected.GetAtoms()]
+    for name in ("GetIsAromatic", "GetFormalCharge"):
+        assert [getattr(atom, name)() for atom in found.GetAtoms()] == [
+            getattr(atom, name)() for atom in expected.GetAtoms()
+        ]
+    bonds = [{frozenset((b.GetBeginAtomIdx(), b.GetEndAtomIdx())) for b in m.GetBonds()} for m in (found, expected)]
+    assert bonds[0] == bonds[1]
+
+
+def test_peptides_of_all_residues(peptide, tmp_path):
+    path = tmp_path / "peptide.pdb"
+    path.write_text(pdb_text(peptide))
+    protein = one(path)
+    assert_same_chemistry(protein.to_rdkit(), peptide)
+    assert flat_smiles(protein.to_rdkit()) == flat_smiles(peptide)
+    heavy = one(path, hydrogens=False)
+    hydrogens = [atom.GetTotalNumHs(includeNeighbors=True) for atom in peptide.GetAtoms() if atom.GetAtomicNum() != 1]
+    assert [atom.GetTotalNumHs() for atom in heavy.to_rdkit().GetAtoms()] == hydrogens
+    np.testing.assert_array_equal(heavy.chemistry().hydrogens, hydrogens)
+    assert (GninaTyper()(heavy)[0] == GninaTyper()(protein)[0][protein.elements != 1]).all()
+
+
+def test_a_peptide_without_hydrogens_is_neutral(peptide, tmp_path):
+    path = tmp_path / "heavy.pdb"
+    path.write_text(pdb_text(Chem.RemoveHs(peptide)))
+    protein = one(path).to_rdkit()
+    assert Chem.GetFormalCharge(protein) == 0
+    assert Chem.rdMolDescriptors.CalcMolFormula(protein) == Chem.rdMolDescriptors.CalcMolFormula(peptide)
+    # histidine and arginine have other tautomers that are as good
+    same = Chem.MolFromSmarts("[#6,#7,#8,#16]")
+    assert len(protein.GetSubstructMatches(same)) == protein.GetNumAtoms()
+    aromatic = sorted(atom.GetIdx() for atom in protein.GetAtoms() if atom.GetIsAromatic())
+    assert aromatic == sorted(atom.GetIdx() for atom in Chem.RemoveHs(peptide).GetAtoms() if atom.GetIsAromatic())
+
+
+@pytest.mark.parametrize(
+    ("sequence", "pattern", "charges"),
+    [
+        ("GHG", "c1c[nH]c[nH+]1", 1),
+        ("GDG", "CC(=O)[O-]", -1),
+        ("GEG", "CCC(=O)[O-]", -1),
+        ("GKG", "C[NH3+]", 1),
+        ("GRG", "NC(N)=[NH2+]", 1),
+        ("GCG", "C[S-]", -1),
+    ],
+)
+def test_hydrogens_of_the_file_decide_on_charges(sequence, pattern, charges, tmp_path):
+    molecule = Chem.MolFromSequence(sequence)
+    moves = {
+        "H": ("[nX2:1]", 1), "D": ("[CH2]C(=O)[OH:1]", -1), "E": ("[CH2][CH2]C(=O)[OH:1]", -1),
+        "K": ("[CH2;$(*[CH2][CH2])][NH2:1]", 1), "R": ("[N:1]=C", 1), "C": ("[SH:1]", -1),
+    }  # fmt: skip
+    query, charge = moves[sequence[1]]
+    query = Chem.MolFromSmarts(query)
+    (place,) = [atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()]
+    atom = molecule.GetAtomWithIdx(molecule.GetSubstructMatch(query)[place])
+    atom.SetFormalCharge(charge)
+    atom.SetNumExplicitHs(atom.GetTotalNumHs() + charge)
+    atom.SetNoImplicit(True)
+    Chem.SanitizeMol(molecule)
+    molecule = embedded(molecule)
+    path = tmp_path / "p.pdb"
+    path.write_text(pdb_text(molecule))
+    if sequence == "GCG":  # without its hydrogen a thiol is one that the file lacks
+        assert Chem.GetFormalCharge(one(path).to_rdkit()) == 0
+        return
+    found = one(path).to_rdkit()
+    assert Chem.GetFormalCharge(found) == charges
+    if sequence == "GRG":  # any of three nitrogens may hold the charge
+        found, molecule = (next(iter(Chem.ResonanceMolSupplier(m, Chem.KEKULE_ALL))) for m in (found, molecule))
+    assert flat_smiles(found) == flat_smiles(molecule)
+
+
+def test_the_tautomer_of_histidine_is_that_of_the_file(tmp_path):
+    for delta in (True, False):
+        molecule = Chem.MolFromSequence("GHG")
+        if delta:
+            molecule = Chem.AddHs(molecule)
+            molecule = Chem.RemoveHs(molecule)
+            nd1, ne2 = (next(a for a in molecule.GetAtoms() if a.GetPDBResidueInfo().GetName().strip() == name)
+                        for name in ("ND1", "NE2"))  # fmt: skip
+            hydrogens = nd1.GetNumExplicitHs(), ne2.GetNumExplicitHs()
+            nd1.SetNumExplicitHs(hydrogens[1])
+            ne2.SetNumExplicitHs(hydrogens[0])
+            Chem.SanitizeMol(molecule)
+        molecule = embedded(molecule)
+        path = tmp_path / f"{delta}.pdb"
+        path.write_text(pdb_text(molecule))
+        assert_same_chemistry(one(path).to_rdkit(), molecule)
+
+
+@pytest.mark.parametrize("flavor", [2, 6])  # RNA and DNA
+def test_nucleic_acids(flavor, tmp_path):
+    molecule = embedded(Chem.MolFromSequence("ACGU" if flavor == 2 else "ACGT", flavor=flavor))
+    path = tmp_path / "n.pdb"
+    path.write_text(pdb_text(molecule))
+    assert flat_smiles(one(path).to_rdkit()) == flat_smiles(molecule)
+    path.write_text(pdb_text(Chem.RemoveHs(molecule)))
+    assert flat_smiles(one(path).to_rdkit()) == flat_smiles(molecule)
+
+
+def test_a_disulfide_is_a_bond(tmp_path):
+    molecule = Chem.MolFromSequence("GCGGGCG")
+    sulfurs = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetAtomicNum() == 16]
+    editable = Chem.RWMol(molecule)
+    editable.AddBond(*sulfurs, Chem.BondType.SINGLE)
+    molecule = editable.GetMol()
+    Chem.SanitizeMol(molecule)
+    molecule = embedded(molecule)
+    for kept in (molecule, Chem.RemoveHs(molecule)):
+        path = tmp_path / "ss.pdb"
+        path.write_text(pdb_text(kept))
+        assert flat_smiles(one(path).to_rdkit()) == flat_smiles(molecule)
+
+
+def test_names_that_are_not_those_of_the_dictionary(peptide, tmp_path):
+    """Other names of atoms: the connections tell which is which."""
+    heavy = Chem.RemoveHs(peptide)
+    lines = pdb_text(heavy).splitlines(keepends=True)
+    renamed = "".join(f"{line[:12]} X{int(line[6:11]):<2d}{line[16:]}" if "ATOM" in line else line for line in lines)
+    (tmp_path / "a.pdb").write_text(pdb_text(heavy))
+    (tmp_path / "b.pdb").write_text(renamed)
+    assert flat_smiles(one(tmp_path / "b.pdb").to_rdkit()) == flat_smiles(one(tmp_path / "a.pdb").to_rdkit())
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def ligand_as(path, ligand, conect):
+    """Write heavy atoms of a ligand as a PDB file of a residue that no table knows."""
+    lines = [
+        f"HETATM{i + 1:5d} {symbol + str(i):<4} LIG A   1    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00{symbol:>12}\n"
+        for i, (symbol, (x, y, z)) in enumerate(
+            (atom.GetSymbol(), ligand.GetConformer().GetAtomPosition(atom.GetIdx())) for atom in ligand.GetAtoms()
+        )
+    ]
+    for bond in ligand.GetBonds() if conect else ():
+        pair = bond.GetBeginAtomIdx() + 1, bond.GetEndAtomIdx() + 1
+        order = int(bond.GetBondTypeAsDouble())
+        lines += [f"CONECT{i:5d}{f'{j:5d}' * order}\n" for i, j in (pair, pair[::-1])]
+    path.write_text("".join(lines))
+
+
+def test_conect_records_with_orders_are_taken(tmp_path):
+    for ligand in read_molecules(cdk2(), hydrogens=False):
+        expected = ligand.to_rdkit()
+        kekulized = Chem.Mol(expected)
+        Chem.Kekulize(kekulized, clearAromaticFlags=True)
+        ligand_as(tmp_path / "l.pdb", kekulized, conect=True)
+        found = one(tmp_path / "l.pdb").to_rdkit()
+        neutral = rdMolStandardize.Uncharger(force=True)
+        assert flat_smiles(neutral.uncharge(found)) == flat_smiles(neutral.uncharge(expected)), ligand.record
+
+
+def test_chem_comp_bond_tells_the_bonds_of_a_residue(tmp_path):
+    rows = [("C1", "C", 0, 0, 0), ("C2", "C", 1.5, 0, 0), ("O1", "O", 2.1, 1.05, 0), ("N1", "N", 2.2, -1.2, 0.2)]
+    keys = (
+        "group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id",
+        "label_entity_id", "label_seq_id", "Cartn_x", "Cartn_y", "Cartn_z", "auth_seq_id", "auth_asym_id",
+    )  # fmt: skip
+    text = "data_X\nloop_\n" + "".join(f"_atom_site.{key}\n" for key in keys)
+    text += "".join(
+        f"HETATM {i} {z} {name} . QQQ A 1 . {x} {y} {w} 1 A\n" for i, (name, z, x, y, w) in enumerate(rows, 1)
+    )
+    keys = ("comp_id", "atom_id_1", "atom_id_2", "value_order")
+    bonds = "#\nloop_\n" + "".join(f"_chem_comp_bond.{key}\n" for key in keys)
+    path = tmp_path / "x.cif"
+    for order, smiles in (("SING", "CC(N)O"), ("DOUB", "CC(N)=O")):
+        path.write_text(f"{text}{bonds}QQQ C1 C2 SING\nQQQ C2 O1 {order}\nQQQ C2 N1 SING\nQQQ N1 HN1 SING\n")
+        assert flat_smiles(one(path).to_rdkit()) == smiles
+    path.write_text(f"{text}{bonds}QQQ C1 C2 AROM\nQQQ C2 O1 AROM\nQQQ C2 N1 AROM\n")  # the orders are perceived
+    assert flat_smiles(one(path).to_rdkit()) == "CC(N)=O"
+
+
+def test_a_link_record_is_a_bond_and_metals_have_none(tmp_path):
+    link = "LINK         ND2 ASN A   1                 C1  NAG A   2     1555   1555  2.60\n"
+    lines = [
+        f"ATOM  {i:5d}  {name:<3} {residue} A{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00{element:>12}\n"
+        for i, (name, residue, number, x, y, z, element) in enumerate(
+            [("CG", "ASN", 1, 0, 0, 0, "C"), ("ND2", "ASN", 1, 1.33, 0, 0, "N"), ("C1", "NAG", 2, 2.0, 2.5, 0, "C"),
+             ("O5", "NAG", 2, 3.3, 2.6, 0.3, "O"), ("ZN", " ZN", 3, 2.4, -1.6, 0, "ZN")], 1)
+    ]  # fmt: skip
+    path = tmp_path / "l.pdb"
+    path.write_text("".join(lines))
+    assert Chem.MolToSmiles(one(path).to_rdkit()).count(".") == 2
+    path.write_text(link + "".join(lines))
+    molecule = one(path).to_rdkit()
+    assert molecule.GetBondBetweenAtoms(1, 2) is not None and Chem.MolToSmiles(molecule).count(".") == 1
+    assert molecule.GetAtomWithIdx(4).GetDegree() == 0 and molecule.GetAtomWithIdx(4).GetFormalCharge() == 2
+
+
+def test_atoms_that_clash_are_not_bonded(peptide, tmp_path):
+    """RDKit bonds by distance and then finds too many bonds; so did gridgrad."""
+    heavy = Chem.RemoveHs(peptide)
+    text = pdb_text(heavy).replace("END\n", "")
+    number = heavy.GetNumAtoms() + 1
+    waters = "".join(
+        f"HETATM{number + k:5d}  O   HOH W{k + 1:4d}    {x + 0.9:8.3f}{y + 0.7:8.3f}{z:8.3f}  1.00  0.00           O\n"
+        for k, (x, y, z) in enumerate(heavy.GetConformer().GetPositions())
+    )
+    path = tmp_path / "clash.pdb"
+    path.write_text(text + waters)
+    protein = one(path)
+    chemistry = protein.chemistry()
+    assert not chemistry.by_element.any()
+    assert len(chemistry.bonds) == heavy.GetNumBonds()
+    oxygens = chemistry.hydrogens[heavy.GetNumAtoms() :]
+    assert (oxygens == 2).all()
+
+
+@pytest.mark.parametrize("entry", ["1ia1", "1of6", "1s3v", "1uou"])
+def test_receptors_are_the_same_from_pdb_and_from_mmcif(entry, tmp_path):
+    source = posebusters(entry, "protein_one_lig_removed.pdb")
+    structure = gemmi.read_structure(str(source))
+    structure.setup_entities()
+    path = tmp_path / f"{entry}.cif"
+    structure.make_mmcif_document().write_file(str(path))
+    types = []
+    for receptor in (one(source), one(path)):
+        assert not receptor.chemistry().by_element.any()
+        assert entry == "1of6" or receptor.to_rdkit().GetNumAtoms() == len(receptor)
+        kinds = GninaTyper()(receptor)[0]
+        types.append({tuple(place): kind for place, kind in zip(receptor.coords.round(3), kinds, strict=True)})
+    assert types[0] == types[1] and len(types[0]) == len(receptor)
+    names = [GninaTyper().channels[kind] for kind in types[0].values()]
+    assert "GenericMetal" not in names
+
+
+# --- RDKit's own records ----------------------------------------------------------------------------------------------
+
+
+def test_stereochemistry_is_that_of_rdkit():
+    expected = Chem.SDMolSupplier(str(cdk2()), removeHs=False)
+    for ligand, other in zip(read_molecules(cdk2()), expected, strict=True):
+        assert Chem.MolToSmiles(ligand.to_rdkit()) == Chem.MolToSmiles(other)
+
+
+def test_what_cannot_be_understood_is_known_by_its_element(tmp_path):
+    atoms = [("C", 0, 0, 0), ("C", 1.5, 0, 0), ("C", 0, 1.5, 0), ("C", 0, 0, 1.5), ("C", -1.5, 0, 0), ("C", 0, -1.5, 0),
+             ("O", 0, -2.0, 1.4), ("N", 3.0, 0, 0)]  # fmt: skip
+    bonds = [(1, 2), (1, 3), (1, 4), (1, 5), (1, 6), (6, 7), (2, 8)]
+    path = tmp_path / "m.sdf"
+    path.write_text(molblock(atoms, bonds) + "$$$$\n")
+    molecule = one(path)
+    with pytest.raises(MoleculeError, match=r"m.sdf, record 1: RDKit cannot sanitize it: .*atom # 0 C, 5"):
+        molecule.to_rdkit()
+    assert molecule.chemistry().by_element.tolist() == [True] + [False] * 7
+    types, _, channels = GninaTyper()(molecule)
+    c, h = "AliphaticCarbonXSNonHydrophobe", "AliphaticCarbonXSHydrophobe"
+    assert [channels[t] for t in types] == [h, c, h, h, h, c, "OxygenXSDonorAcceptor", "NitrogenXSDonorAcceptor"]
+    broken = tmp_path / "aromatic.mol"
+    ring = [("C", np.cos(a), np.sin(a), 0.1) for a in np.linspace(0, 2 * np.pi, 6)[:5]]
+    text = molblock([*ring, ("O", 2.4, 0, 0.1)], [(1, 2), (2, 3), (3, 4), (4, 5), (5, 1), (1, 6)])
+    broken.write_text("\n".join(line[:8] + "4" + line[9:] if line[6:9] == "  1" and i < 15 and len(line) < 14
+                                else line for i, line in enumerate(text.split("\n"))))  # fmt: skip
+    chemistry = one(broken).chemistry()
+    assert chemistry.by_element.tolist() == [True] * 5 + [False] and not chemistry.aromatic.any()
