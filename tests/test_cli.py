@@ -167,7 +167,7 @@ def test_bad_records_are_skipped_reported_and_change_the_status(tmp_path, capsys
         (["--device", "abacus"], "--device: got 'abacus'"),
         (["--device", "meta"], "--device: got 'meta'"),
         (["--elements", "C,Qq"], "element: got 'Qq'"),
-        (["--typer", "nothing"], "--typer: got 'nothing', expected gnina or MODULE:NAME"),
+        (["--typer", "nothing"], "--typer: got 'nothing', expected gnina, gnina-openbabel or MODULE:NAME"),
         (["--typer", "no_such_module:f"], "no_such_module"),
         (["--typer", "math:pi"], "--typer: pi of math is 3.14"),
         (["--typer", "math:sin", "--elements", "C"], "--elements: is for the element typer"),
@@ -292,5 +292,13 @@ def test_gnina_types_by_role(tmp_path, capsys):
     assert run(path, "--receptor", str(path), "--typer", "gnina", "-o", str(tmp_path / "g.npz")) == 0
     out, error = capsys.readouterr()
     assert "28 channels" in out and "receptor Bromine_Iodine_Chlorine_Fluorine " in out and "ligand Chlorine " in out
+    tryptophan = posebusters("1uou", "protein_one_lig_removed.pdb")
+    found = []
+    for name in ("gnina", "gnina-openbabel"):
+        options = ("--receptor", str(tryptophan), "--typer", name, "--center=0,0,0", "--dimension", "2")
+        assert run(posebusters("1uou", "ligand.sdf"), *options) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if "receptor AromaticCarbonXSNonH" in line)
+        found.append(int(line.split()[2]))
+    assert found == [27, 1]  # histidine, tryptophan and a tyrosine; the tyrosine
     remark = "atoms typed by their element, whose bonds RDKit cannot understand: 1"
     assert remark in out and remark in error

@@ -109,14 +109,14 @@ def _prepare(options: argparse.Namespace) -> _Job:
     if options.receptor is not None:
         job.receptor = _receptor(options)
         job.receptor_atoms = _typed(job.receptor, make_typer(options, "receptor"))
+        for remark in _remarks(job.receptor):
+            say(f"{options.receptor}: {remark}", sys.stderr)
     return job
 
 
 def _receptor(options: argparse.Namespace) -> Molecule:
     records = _read(options, options.receptor)
     receptor = next(records)
-    for remark in _remarks(receptor):
-        say(f"{options.receptor}: {remark}", sys.stderr)
     try:
         more = next(records, None) is not None
     except MoleculeError:

@@ -154,7 +154,8 @@ def _add_typing(group: argparse._ArgumentGroup) -> None:
     add("--hydrogens", action=argparse.BooleanOptionalAction, default=True, help="keep the hydrogens of the files")
     add("--elements", metavar="C,N,...", help="elements with a channel of their own; the rest shares one")
     add("--typer", metavar="gnina|MODULE:NAME",
-        help="gnina's channels, 14 of a ligand and 14 of a receptor; or your function from a molecule")  # fmt: skip
+        help="gnina's channels, 14 of a ligand and 14 of a receptor (gnina-openbabel: with Open Babel's faults); "
+        "or your function from a molecule")  # fmt: skip
     add("--skip-unknown", action="store_true", help="leave out dummy atoms and atoms of unknown elements")
     add("--record-limit", type=_mebibytes, default=256, metavar="MIB",
         help="largest size of a record, in MiB of text (default: %(default)s)")  # fmt: skip

@@ -38,11 +38,11 @@ def make_typer(options: argparse.Namespace, part: str) -> Typer:
         return typer if options.hydrogens else typer.without_hydrogen()
     if options.elements:
         raise ValueError("--elements: is for the element typer, expected it without --typer")
-    if options.typer == "gnina":
-        return GninaTyper(part)
+    if options.typer in ("gnina", "gnina-openbabel"):
+        return GninaTyper(part, openbabel=options.typer == "gnina-openbabel")
     module, colon, name = options.typer.partition(":")
     if not (module and colon and name):
-        raise ValueError(f"--typer: got {options.typer!r}, expected gnina or MODULE:NAME")
+        raise ValueError(f"--typer: got {options.typer!r}, expected gnina, gnina-openbabel or MODULE:NAME")
     sys.path.insert(0, os.getcwd())
     try:
         typer = getattr(importlib.import_module(module), name, None)
