@@ -18,6 +18,7 @@ from gridgrad.data.gnina import (
 from gridgrad.data.library import prepare, write_store
 from gridgrad.data.loader import DataLoader
 from gridgrad.data.parts import StoreError
+from gridgrad.data.pyg import from_pyg, to_pyg
 from gridgrad.data.rigid import RandomRigid, Rigid
 from gridgrad.data.samplers import BalancedSampler, StratifiedSampler
 from gridgrad.data.store import AtomStore
@@ -26,6 +27,6 @@ from gridgrad.data.types_table import TypesTable, read_types
 __all__ = [
     "AtomBatch", "AtomBudgetBatchSampler", "AtomStore", "BalancedSampler", "ComplexDataset", "DataLoader",
     "GninaTypesFiles", "MolCache", "PaddedAtoms", "RandomRigid", "Rigid", "StoreError", "StratifiedSampler",
-    "TypesTable", "collate", "prepare", "read_gninatypes", "read_molcache2", "read_types", "write_gninatypes",
-    "write_molcache2", "write_store",
+    "TypesTable", "collate", "from_pyg", "prepare", "read_gninatypes", "read_molcache2", "read_types", "to_pyg",
+    "write_gninatypes", "write_molcache2", "write_store",
 ]  # fmt: skip
