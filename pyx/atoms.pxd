@@ -67,16 +67,45 @@ cdef inline long long bad_index(const Atoms* atoms) noexcept nogil:
     return -1
 
 
+cdef inline long long bad_offset(const Atoms* atoms) noexcept nogil:
+    # first b whose offset breaks the rise from 0 to N, or -1
+    cdef long long b, below = 0
+    if atoms.offsets == NULL:
+        return -1
+    for b in range(atoms.n_examples + 1):
+        if atoms.offsets[b] < below or (b == 0 and atoms.offsets[0] != 0) or (
+                b == atoms.n_examples and atoms.offsets[b] != atoms.n_atoms):
+            return b
+        below = atoms.offsets[b]
+    return -1
+
+
+cdef inline bint has_atom(const Atoms* atoms, long long begin, long long end, long long k) noexcept nogil:
+    # one of atoms [begin, end) counts in channel k
+    cdef long long i
+    for i in range(begin, end):
+        if atoms.index[i] == k if atoms.index != NULL else atoms.weights[i * atoms.n_types + k] != 0:
+            return True
+    return False
+
+
 cdef inline long long bad_radius(const Atoms* atoms) noexcept nogil:
-    # first slot with a radius <= 0 that belongs to an atom which counts (all do, by type), or -1
-    cdef long long i, n
-    n = atoms.n_atoms
-    if atoms.radius_by_type:
-        n = atoms.n_types if atoms.radius_example_stride == 0 else atoms.n_types * atoms.n_examples
-    for i in range(n):
-        if atoms.radii[i] <= 0:
-            if atoms.radius_by_type or (atoms.index[i] >= 0 if atoms.index != NULL else has_weight(atoms, i)):
+    # first slot with a radius <= 0 that belongs to an atom which counts, or -1
+    cdef long long i, b, k
+    if not atoms.radius_by_type:
+        for i in range(atoms.n_atoms):
+            if atoms.radii[i] <= 0 and (atoms.index[i] >= 0 if atoms.index != NULL else has_weight(atoms, i)):
                 return i
+    elif atoms.radius_example_stride == 0:
+        for k in range(atoms.n_types):
+            if atoms.radii[k] <= 0 and has_atom(atoms, 0, atoms.n_atoms, k):
+                return k
+    else:
+        for b in range(atoms.n_examples):
+            for k in range(atoms.n_types):
+                i = radius_slot(atoms, b, 0, k)
+                if atoms.radii[i] <= 0 and has_atom(atoms, first_atom(atoms, b), first_atom(atoms, b + 1), k):
+                    return i
     return -1
 
 

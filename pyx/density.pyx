@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from profile cimport real
 from support cimport Geometry
-from atoms cimport Atoms, bad_index, bad_radius, first_atom, group_by_channel, group_by_cell
+from atoms cimport Atoms, bad_index, bad_offset, bad_radius, first_atom, group_by_channel, group_by_cell
 from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
 from to_grid cimport ToGrid, fill_item
 from to_atoms cimport ToAtoms, atom_gradients, atom_relevance_sum
@@ -125,32 +125,48 @@ def n_levels():
     return levels_here()
 
 
-cdef int read_call(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
-                   Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
-                   long long radius_example_stride) except -1:
+cdef bytes own_copy(Address integers, long long n):
+    # what addresses are computed from is checked and then followed: another thread may write to it meanwhile
+    return (<const char*>integers)[:n * sizeof(long long)] if integers else b""
+
+
+cdef int check_integers(const Atoms* atoms) except -1:
+    cdef long long i = bad_offset(atoms)
+    if i >= 0:
+        raise ValueError(f"offsets: element {i} is {atoms.offsets[i]}; expected offsets that rise from 0 to the "
+                         f"number of atoms, {atoms.n_atoms}")
+    i = bad_index(atoms)
+    if i >= 0:
+        raise ValueError(f"types: atom {i} has index {atoms.index[i]}; expected an index below n_types = "
+                         f"{atoms.n_types} (negative: the atom is ignored)")
+    return 0
+
+
+cdef tuple read_call(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
+                     Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
+                     long long radius_example_stride):
+    # returns what has to live as long as `atoms` is used
     cdef long long i
+    cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
     if len(geometry) != sizeof(Geometry):
         raise ValueError(f"geometry: {len(geometry)} bytes; expected {sizeof(Geometry)}")
     memcpy(grid, <const char*>geometry, sizeof(Geometry))
     memset(atoms, 0, sizeof(Atoms))
     atoms.coords = <const real*>coords
-    atoms.index = <const long long*>index
+    atoms.index = <const long long*><const char*>own_index if index else NULL
     atoms.weights = <const real*>weights
     atoms.radii = <const real*>radii
-    atoms.offsets = <const long long*>offsets
+    atoms.offsets = <const long long*><const char*>own_offsets if offsets else NULL
     atoms.n_examples = n_examples
     atoms.n_atoms = n_atoms
     atoms.n_types = n_types
     atoms.radius_example_stride = radius_example_stride
     atoms.radius_by_type = grid.radius_by_type != 0
-    i = bad_index(atoms)
-    if i >= 0:
-        raise ValueError(f"types: atom {i} has index {atoms.index[i]}; expected an index below n_types = {n_types} "
-                         "(negative: the atom is ignored)")
+    check_integers(atoms)
     i = bad_radius(atoms)
     if i >= 0:
         raise ValueError(f"radii: element {i} is {atoms.radii[i]}; expected a radius > 0")
-    return 0
+    return own_index, own_offsets
 
 
 def density(Address coords, Address index, Address weights, Address radii, Address offsets,
@@ -160,9 +176,10 @@ def density(Address coords, Address index, Address weights, Address radii, Addre
     cdef Geometry grid
     cdef ToGrid call
     cdef bint ok
+    cdef tuple owned
     memset(&call, 0, sizeof(ToGrid))
-    read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms, n_types,
-              radius_example_stride)
+    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                      n_types, radius_example_stride)
     call.grid = <real*>density
     with nogil:
         ok = to_grid(&call, &grid, n_threads)
@@ -178,9 +195,10 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     cdef Geometry grid
     cdef ToGrid call
     cdef bint ok
+    cdef tuple owned
     memset(&call, 0, sizeof(ToGrid))
-    read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms, n_types,
-              radius_example_stride)
+    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                      n_types, radius_example_stride)
     call.tangent = True
     call.v_coords = <const real*>grad_grad_coords
     call.v_weights = <const real*>grad_grad_weights
@@ -201,9 +219,10 @@ def density_backward(Address coords, Address index, Address weights, Address rad
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
+    cdef tuple owned
     memset(&call, 0, sizeof(ToAtoms))
-    read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms, n_types,
-              radius_example_stride)
+    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                      n_types, radius_example_stride)
     call.grad_density = <const real*>grad_density
     call.grad_coords = <real*>grad_coords
     call.grad_weights = <real*>grad_weights
@@ -224,9 +243,10 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
+    cdef tuple owned
     memset(&call, 0, sizeof(ToAtoms))
-    read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms, n_types,
-              radius_example_stride)
+    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                      n_types, radius_example_stride)
     call.second = True
     call.grad_density = <const real*>grad_density
     call.v_coords = <const real*>grad_grad_coords
@@ -249,9 +269,10 @@ def density_relevance(Address coords, Address index, Address weights, Address ra
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
+    cdef tuple owned
     memset(&call, 0, sizeof(ToAtoms))
-    read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms, n_types,
-              radius_example_stride)
+    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                      n_types, radius_example_stride)
     call.density = <const real*>density
     call.grad_density = <const real*>relevance
     call.relevance = <real*>atom_relevance
@@ -268,22 +289,27 @@ def radii_sum(Address partials, Address index, Address offsets, long long n_exam
     cdef long long b, i, k, n_rows = n_examples if per_example else 1
     cdef const real* source = <const real*>partials
     cdef double* row
-    cdef double* sums = <double*>calloc(n_rows * n_types + 1, sizeof(double))
-    if sums == NULL:
-        raise MemoryError("radii_sum: no memory for scratch space")
+    cdef double* sums
+    cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
     memset(&atoms, 0, sizeof(Atoms))
-    atoms.offsets = <const long long*>offsets
+    atoms.index = <const long long*><const char*>own_index if index else NULL
+    atoms.offsets = <const long long*><const char*>own_offsets if offsets else NULL
     atoms.n_examples = n_examples
     atoms.n_atoms = n_atoms
+    atoms.n_types = n_types
+    check_integers(&atoms)
+    sums = <double*>calloc(n_rows * n_types + 1, sizeof(double))
+    if sums == NULL:
+        raise MemoryError("radii_sum: no memory for scratch space")
     with nogil:
         for b in range(n_examples):
             row = sums + (b if per_example else 0) * n_types
             for i in range(first_atom(&atoms, b), first_atom(&atoms, b + 1)):
-                if index == 0:
+                if atoms.index == NULL:
                     for k in range(n_types):
                         row[k] += <double>source[i * n_types + k]
-                elif (<const long long*>index)[i] >= 0:
-                    row[(<const long long*>index)[i]] += <double>source[i]
+                elif atoms.index[i] >= 0:
+                    row[atoms.index[i]] += <double>source[i]
         for k in range(n_rows * n_types):
             (<real*>grad_radii)[k] = <real>sums[k]
         free(sums)

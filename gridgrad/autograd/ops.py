@@ -8,6 +8,8 @@ grid; ``types`` int64 (N,) / (B, N) or float (N, T) / (B, N, T); ``radii`` (N,) 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
 from collections.abc import Sequence
@@ -61,6 +63,37 @@ def grid_shape(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -
     return (n_types, *gm._points) if coords.dim() == 2 else (coords.shape[0], n_types, *gm._points)
 
 
+def _too_large(shape: tuple[int, ...], n_bytes: int, available: str) -> str:
+    return (
+        f"density: shape {tuple(shape)} would take {n_bytes / 2**30:,.1f} GiB; expected a grid that fits, {available}"
+    )
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Tell whether a tensor has elements: meta and fake tensors have a shape only, others wrap a tensor."""
+    return has_storage(tensor) and tensor.untyped_storage().device.type != "meta"
+
+
+def check_memory(shape: tuple[int, ...], coords: Tensor) -> None:
+    """Refuse a grid for which there cannot be memory, before any is asked for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    coords : Tensor
+        Whose dtype and device it would have.
+
+    Raises
+    ------
+    MemoryError
+        If it is larger than the memory of the machine, or has more bytes than there are addresses.
+    """
+    n_bytes = math.prod(shape) * coords.itemsize
+    if (n_bytes > PHYSICAL_MEMORY and coords.is_cpu and has_memory(coords)) or n_bytes >= 2**63:
+        raise MemoryError(_too_large(shape, n_bytes, f"this machine has {PHYSICAL_MEMORY / 2**30:.1f} GiB"))
+
+
 def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> Tensor:
     """Allocate the density of a call, uninitialised.
 
@@ -81,21 +114,19 @@ def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> 
     """
     shape = grid_shape(coords, offsets, gm, n_types)
     n_bytes = math.prod(shape) * coords.itemsize
-    if n_bytes > PHYSICAL_MEMORY and coords.is_cpu:
-        raise MemoryError(
-            f"a grid of shape {shape} wants {n_bytes / 2**30:.1f} GiB; "
-            f"this machine has {PHYSICAL_MEMORY / 2**30:.1f} GiB"
-        )
+    if n_bytes > PHYSICAL_MEMORY:
+        check_memory(shape, coords)
     try:
         return coords.new_empty(shape)
-    except torch.cuda.OutOfMemoryError as error:
-        raise MemoryError(f"a grid of shape {shape} wants {n_bytes / 2**30:.1f} GiB: {error}") from error
+    except RuntimeError as error:
+        raise MemoryError(_too_large(shape, n_bytes, str(error).partition("\n")[0])) from error
 
 
 _PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 _grid = Grid.from_spec
 _threads = torch.get_num_threads
 _TENSORS = (Tensor, torch.nn.Parameter)
+_DIRECTIONS = ("grad_grad_coords", "grad_grad_types", "grad_grad_radii")
 
 
 def _compute_serially() -> None:
@@ -139,50 +170,119 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _dense(tensor: Tensor | None) -> Tensor | None:
+def expect(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> None:
+    """Refuse a tensor of which a kernel would read more than there is, or something else.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    value : Tensor
+        What was given.
+    shape : tuple of int
+        What is expected.
+    dtype : torch.dtype
+        What is expected: that of coords, or that of indices.
+    like : Tensor
+        coords, whose device is expected.
+
+    Raises
+    ------
+    TypeError
+        If it has another dtype.
+    ValueError
+        If it has another shape or lies on another device.
+    """
+    if value.dtype is not dtype:
+        whose = ", that of coords" if dtype is like.dtype else ""
+        raise TypeError(f"{name}: dtype {value.dtype}; expected {dtype}{whose}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {tuple(shape)}")
+    if value.device != like.device:
+        raise ValueError(f"{name}: on {value.device}; expected {like.device}, that of coords")
+
+
+def _dense(tensor: Tensor) -> Tensor:
     """Return a tensor whose memory holds its elements in order: no strides, no pending sign, no implicit zeros."""
-    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg() and not is_zerotensor(tensor)):
+    if tensor.is_contiguous() and not tensor.is_neg() and not is_zerotensor(tensor):
         return tensor
     return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _examples(offsets: Tensor, coords: Tensor) -> int:
+    if coords.dim() != 2:
+        raise ValueError(f"coords: shape {tuple(coords.shape)} with offsets; expected (N, 3)")
+    if offsets.dim() != 1 or not len(offsets):
+        raise ValueError(f"offsets: shape {tuple(offsets.shape)}; expected (B + 1,)")
+    expect("offsets", offsets, offsets.shape, torch.int64, coords)
+    return len(offsets) - 1
 
 
 class Call:
     """The atoms of one call as the kernels want them: contiguous, as addresses.
 
+    Whoever calls an operator by its name, as exported graphs do, has had nothing checked before: a kernel reads as much
+    as the sizes here say.
+
     Parameters
     ----------
     coords, types, radii, offsets, grid_maker, n_types
         The arguments that all operators share.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they do not fit one another.
     """
 
     __slots__ = ("addresses", "gm", "index", "kernels", "n_examples", "scalars", "tensors", "threads")
 
     def __init__(self, coords, types, radii, offsets, grid_maker, n_types):
+        self.gm = gm = _grid(grid_maker)
+        shape, dtype, index = coords.shape, coords.dtype, types.dtype is torch.int64
+        if dtype not in _PRECISIONS:
+            raise TypeError(f"coords: dtype {dtype}; expected torch.float32 or torch.float64")
+        if not 2 <= len(shape) <= 3 or shape[-1] != 3:
+            raise ValueError(f"coords: shape {tuple(shape)}; expected (N, 3) or (B, N, 3)")
+        if n_types < 1:
+            raise ValueError(f"n_types: {n_types}; expected an integer >= 1")
+        n_atoms, n_examples = (shape[0], 1) if len(shape) == 2 else (shape[0] * shape[1], shape[0])
+        if offsets is not None:
+            n_examples = _examples(offsets, coords)
+            offsets = _dense(offsets)
+        lead = shape[:-1]
+        types_shape, radii_shape, stride = lead if index else (*lead, n_types), lead, 0
+        if gm.radius_type_indexed:
+            stride = n_types if radii.dim() == 2 else 0
+            radii_shape = (n_examples, n_types) if stride else (n_types,)
+        addresses = coords.data_ptr(), types.data_ptr(), radii.data_ptr()
         if not (
-            coords.is_contiguous()
+            types.shape == types_shape
+            and radii.shape == radii_shape
+            and radii.dtype is dtype
+            and (index or types.dtype is dtype)
+            and coords.get_device() == types.get_device() == radii.get_device()
+            and all(addresses)
+            and coords.is_contiguous()
             and types.is_contiguous()
             and radii.is_contiguous()
             and not (coords.is_neg() or types.is_neg() or radii.is_neg())
-            and coords.data_ptr()
-            and radii.data_ptr()
         ):
+            expect("types", types, types_shape, torch.int64 if index else dtype, coords)
+            expect("radii", radii, radii_shape, dtype, coords)
             coords, types, radii = _dense(coords), _dense(types), _dense(radii)
+            addresses = coords.data_ptr(), types.data_ptr(), radii.data_ptr()
         self.tensors = coords, types, radii, offsets
-        self.gm = gm = _grid(grid_maker)
-        self.index = types.dtype is torch.int64
-        shape, precision, address = coords.shape, _PRECISIONS[coords.dtype], types.data_ptr()
-        n_atoms, self.n_examples = (shape[0], 1) if len(shape) == 2 else (shape[0] * shape[1], shape[0])
+        self.index, self.n_examples = index, n_examples
         self.addresses = (
-            coords.data_ptr(),
-            address if self.index else 0,
-            0 if self.index else address,
-            radii.data_ptr(),
+            addresses[0],
+            addresses[1] if index else 0,
+            0 if index else addresses[1],
+            addresses[2],
             0 if offsets is None else offsets.data_ptr(),
         )
-        if offsets is not None:
-            self.n_examples = offsets.shape[0] - 1
-        stride = n_types if gm.radius_type_indexed and radii.dim() == 2 else 0
-        self.scalars = gm.geometry(precision), self.n_examples, n_atoms, n_types, stride
+        precision = _PRECISIONS[dtype]
+        self.scalars = gm.geometry(precision), n_examples, n_atoms, n_types, stride
         if coords.is_cuda:
             from gridgrad.kernels.gpu import streams
 
@@ -204,10 +304,34 @@ class Call:
             getattr(self.kernels, name)(
                 *self.addresses, *map(_address, inputs), *self.scalars, *map(_address, outputs), *self.threads
             )
+        else:  # atoms of no example
+            for output in outputs:
+                if output is not None:
+                    output.zero_()
+
+    def grid(self, name: str, value: Tensor) -> Tensor:
+        """Return a grid that is an input, contiguous, or refuse it."""
+        coords, _, _, offsets = self.tensors
+        expect(name, value, grid_shape(coords, offsets, self.gm, self.scalars[3]), coords.dtype, coords)
+        return _dense(value)
+
+    def tangents(self, *tangents: Tensor | None) -> list[Tensor | None]:
+        """Return the directions of coords, types and radii, contiguous, or refuse them; None for those of indices."""
+        coords = self.tensors[0]
+        found = []
+        for name, value, like in zip(_DIRECTIONS, tangents, self.tensors[:3], strict=True):
+            if value is None or (self.index and name == "grad_grad_types"):
+                found.append(None)
+            else:
+                expect(name, value, like.shape, coords.dtype, coords)
+                found.append(_dense(value))
+        return found
 
     def new_gradients(self, needs: Sequence[bool]) -> list[Tensor | None]:
         """Allocate grad_coords, grad_types and grad_radii (by type: the partial sums), None where not needed."""
         coords, types, radii, _ = self.tensors
+        if len(needs) != 3:
+            raise ValueError(f"needs: {len(needs)} flags; expected three, for coords, types and radii")
         wants_coords, wants_types, wants_radii = needs
         partial = types if self.gm.radius_type_indexed else radii
         return [
@@ -242,7 +366,7 @@ def density_tangent(
 ):
     """Return the derivative of the density along (grad_grad_coords, grad_grad_types, grad_grad_radii)."""
     call = Call(coords, types, radii, offsets, grid_maker, n_types)
-    tangents = [_dense(t) for t in (grad_grad_coords, None if call.index else grad_grad_types, grad_grad_radii)]
+    tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
     grid = new_grid(coords, offsets, call.gm, n_types)
     call.launch("density_tangent", tangents, (grid,))
     return grid
@@ -251,7 +375,7 @@ def density_tangent(
 def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
     """Return (grad_coords, grad_types, grad_radii)."""
     call = Call(coords, types, radii, offsets, grid_maker, n_types)
-    grad_density = _dense(grad_density)
+    grad_density = call.grid("grad_density", grad_density)
     gradients = call.new_gradients(needs)
     call.launch("density_backward", (grad_density,), gradients)
     return call.finish(gradients)
@@ -263,8 +387,8 @@ def density_backward_backward(
 ):  # fmt: skip
     """Return (grad_coords, grad_types, grad_radii) of <grad_grad, density_backward(grad_density)>."""
     call = Call(coords, types, radii, offsets, grid_maker, n_types)
-    tangents = [_dense(t) for t in (grad_grad_coords, None if call.index else grad_grad_types, grad_grad_radii)]
-    grad_density = _dense(grad_density)
+    tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
+    grad_density = call.grid("grad_density", grad_density)
     gradients = call.new_gradients(needs)
     call.launch("density_backward_backward", (grad_density, *tangents), gradients)
     return call.finish(gradients)
@@ -273,7 +397,7 @@ def density_backward_backward(
 def density_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
     """Return each atom's share of `relevance`, which is its share of `density`."""
     call = Call(coords, types, radii, offsets, grid_maker, n_types)
-    density, relevance = _dense(density), _dense(relevance)
+    density, relevance = call.grid("density", density), call.grid("relevance", relevance)
     result = coords.new_empty(coords.shape[:-1])
     call.launch("density_relevance", (density, relevance), (result,))
     return result
@@ -281,6 +405,12 @@ def density_relevance(coords, types, radii, offsets, density, relevance, grid_ma
 
 def batch_offsets(batch, batch_size):
     """Return (..., B + 1) of (..., N): atoms of example b are [offsets[b], offsets[b + 1])."""
+    if batch.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"batch: dtype {batch.dtype}; expected torch.int64")
+    if not batch.dim():
+        raise ValueError("batch: shape (); expected (N,), one example per atom")
+    if batch_size < 0:
+        raise ValueError(f"batch_size: {batch_size}; expected an integer >= 0")
     if batch.numel() and (batch.is_cpu or os.environ.get("GRIDGRAD_CHECK") == "1"):
         is_sorted, low, high = bool((batch[..., 1:] >= batch[..., :-1]).all()), int(batch.min()), int(batch.max())
         if not (is_sorted and low >= 0 and high < batch_size):
@@ -296,7 +426,9 @@ def _fake_density(coords, types, radii, offsets, grid_maker, n_types):
     return coords.new_empty(grid_shape(coords, offsets, Grid.from_spec(grid_maker), n_types))
 
 
-def _fake_tangent(coords, types, radii, offsets, v_coords, v_types, v_radii, grid_maker, n_types):
+def _fake_tangent(
+    coords, types, radii, offsets, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker, n_types
+):
     return _fake_density(coords, types, radii, offsets, grid_maker, n_types)
 
 
@@ -309,7 +441,17 @@ def _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_ty
 
 
 def _fake_backward_backward(
-    coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, grid_maker, n_types, needs
+    coords,
+    types,
+    radii,
+    offsets,
+    grad_density,
+    grad_grad_coords,
+    grad_grad_types,
+    grad_grad_radii,
+    grid_maker,
+    n_types,
+    needs,
 ):
     return _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs)
 
@@ -322,6 +464,19 @@ def _fake_offsets(batch, batch_size):
     return batch.new_empty((*batch.shape[:-1], batch_size + 1))
 
 
+def _on_one_device(fake):
+    names = tuple(inspect.signature(fake).parameters)
+
+    @functools.wraps(fake)
+    def checked(first, *others):
+        for name, value in zip(names[1:], others, strict=True):
+            if isinstance(value, Tensor) and value.device != first.device:
+                raise ValueError(f"{name}: on {value.device}; expected {first.device}, that of {names[0]}")
+        return fake(first, *others)
+
+    return checked
+
+
 for _name, _kernel, _fake in (
     ("density", density, _fake_density),
     ("density_tangent", density_tangent, _fake_tangent),
@@ -332,4 +487,4 @@ for _name, _kernel, _fake in (
 ):
     for _device in ("CPU", "CUDA"):
         library.impl(_name, _kernel, _device)
-    torch.library.register_fake(f"gridgrad::{_name}", _fake, lib=library)
+    torch.library.register_fake(f"gridgrad::{_name}", _on_one_device(_fake), lib=library)

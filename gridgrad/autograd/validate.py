@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gridgrad.autograd import ops
+from gridgrad.autograd._torch import has_storage
 from gridgrad.grid import Grid
+from gridgrad.grid.shown import shown
 
 _FLOATS = (torch.float32, torch.float64)
+_SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
+_INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_LARGEST = torch.iinfo(torch.int64).max
+_ORIGIN = frozenset([(0, 0, 0)])
 
 
 class Atoms(NamedTuple):
@@ -23,17 +31,33 @@ class Atoms(NamedTuple):
     n_types: int
 
 
-def _tensor(name: str, value: object) -> Tensor:
+def tensor(name: str, value: object) -> Tensor:
+    """Return `value` if it is a tensor that holds its elements one by one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    Tensor
+        `value`.
+
+    Raises
+    ------
+    TypeError
+        If it is something else, or sparse, nested, or of a layout of its own.
+    """
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor")
+        hint = ", or GridMaker's methods, which take NumPy arrays" if isinstance(value, np.ndarray) else ""
+        raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor{hint}")
+    if value.layout is not torch.strided or value.is_nested:
+        layout = f"{value.layout}, nested" if value.is_nested else value.layout
+        raise TypeError(f"{name}: layout {layout}; expected a dense tensor, torch.strided")
     return value
-
-
-def _same(name: str, value: Tensor, coords: Tensor) -> None:
-    if value.dtype != coords.dtype:
-        raise TypeError(f"{name}: dtype {value.dtype}; expected {coords.dtype}, that of coords")
-    if value.device != coords.device:
-        raise ValueError(f"{name}: on {value.device}; expected {coords.device}, that of coords")
 
 
 def shaped_like(name: str, value: object, shape: tuple[int, ...], coords: Tensor) -> Tensor:
@@ -62,10 +86,8 @@ def shaped_like(name: str, value: object, shape: tuple[int, ...], coords: Tensor
     ValueError
         If it has another shape or device.
     """
-    value = _tensor(name, value)
-    if value.shape != shape:
-        raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {tuple(shape)}")
-    _same(name, value, coords)
+    value = tensor(name, value)
+    ops.expect(name, value, shape, coords.dtype, coords)
     return value
 
 
@@ -88,7 +110,7 @@ def mask_of_atoms(name: str, mask: object, coords: Tensor) -> None:
     ValueError
         If it has another shape or device.
     """
-    mask, coords = _tensor(name, mask), _tensor("coords", coords)
+    mask, coords = tensor(name, mask), tensor("coords", coords)
     if mask.dtype != torch.bool:
         raise TypeError(f"{name}: dtype {mask.dtype}; expected torch.bool")
     if mask.shape != coords.shape[:-1]:
@@ -97,40 +119,55 @@ def mask_of_atoms(name: str, mask: object, coords: Tensor) -> None:
         raise ValueError(f"{name}: on {mask.device}; expected {coords.device}, that of coords")
 
 
+def _count(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, np.integer)):
+        raise TypeError(f"{name}: {shown(value)} of type {type(value).__name__}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name}: {value}; expected an integer >= {least}")
+    return value if isinstance(value, torch.SymInt) else int(value)
+
+
 def _check_types(types: Tensor, coords: Tensor, n_types: int | None) -> int:
     atoms = coords.shape[:-1]
+    if n_types is not None:
+        n_types = _count("n_types", n_types, 1)
     if types.device != coords.device:
         raise ValueError(f"types: on {types.device}; expected {coords.device}, that of coords")
+    vectors = f"type vectors of {coords.dtype}, {(*atoms, 'T')}"
     if types.is_floating_point():
         if types.dim() != coords.dim() or types.shape[:-1] != atoms:
             raise ValueError(
-                f"types: float of shape {tuple(types.shape)}; expected {(*atoms, 'T')} (type vectors), "
-                f"or integers of shape {tuple(atoms)} (type indices)"
+                f"types: float of shape {tuple(types.shape)}; expected {vectors}, or type indices (integers), "
+                f"{tuple(atoms)}"
             )
-        _same("types", types, coords)
+        ops.expect("types", types, types.shape, coords.dtype, coords)
         if n_types is not None and n_types != types.shape[-1]:
             raise ValueError(f"n_types: {n_types}; expected {types.shape[-1]}, the last size of types")
-        n_types = types.shape[-1]
-    else:
-        if types.dtype == torch.bool or types.dtype.is_complex:
-            raise TypeError(
-                f"types: dtype {types.dtype}; expected integers (type indices) or {coords.dtype} (type vectors)"
-            )
-        if types.shape != atoms:
-            raise ValueError(
-                f"types: integers of shape {tuple(types.shape)}; expected {tuple(atoms)}, one index per atom"
-            )
-        if n_types is None:
-            raise ValueError("n_types: None; expected the number of channels, which type indices do not tell")
-    if isinstance(n_types, bool) or not isinstance(n_types, (int, torch.SymInt, np.integer)):
-        raise TypeError(f"n_types: {n_types!r}; expected an integer")
-    if n_types < 1:
-        raise ValueError(f"n_types: {n_types}; expected at least 1")
-    return n_types if isinstance(n_types, torch.SymInt) else int(n_types)
+        return _count("n_types", types.shape[-1], 1)
+    one_hot = "; types.to(coords.dtype) makes them" if types.shape[:-1] == atoms else ""
+    if types.dtype not in _INTEGERS:
+        raise TypeError(f"types: dtype {types.dtype}; expected integers (type indices) or {vectors}{one_hot}")
+    if types.shape != atoms:
+        raise ValueError(
+            f"types: integers of shape {tuple(types.shape)}; expected {tuple(atoms)}, one index per atom, or {vectors}"
+            f"{one_hot}"
+        )
+    if n_types is None:
+        raise ValueError("n_types: None; expected the number of channels, which type indices do not tell")
+    return n_types
+
+
+def _indices(types: Tensor) -> Tensor:
+    indices = types.long()
+    if types.dtype is torch.uint64:  # from 2^63 on they would be negative, which is ignored
+        indices = indices.where(indices >= 0, _LARGEST)
+    return indices
 
 
 def _channels(gm: Grid, coords: Tensor, types: Tensor, radii: Tensor, n_types: object) -> int:
     """Return T if the atoms of a call are right at a glance, 0 if they want a closer look."""
+    if not coords.layout is types.layout is radii.layout is torch.strided:
+        return 0
     dtype, shape, n_dims = coords.dtype, coords.shape, coords.dim()
     if dtype not in _FLOATS or radii.dtype is not dtype or not 2 <= n_dims <= 3 or shape[-1] != 3:
         return 0
@@ -141,7 +178,9 @@ def _channels(gm: Grid, coords: Tensor, types: Tensor, radii: Tensor, n_types: o
     lead = shape[:-1]
     if types.dtype is dtype:
         types_shape = types.shape
-        if types_shape[:-1] != lead or (n_types is not None and n_types != types_shape[-1]):
+        if types_shape[:-1] != lead or (
+            n_types is not None and (type(n_types) is not int or n_types != types_shape[-1])
+        ):
             return 0
         n_types = types_shape[-1]
     elif types.dtype is not torch.int64 or type(n_types) is not int or types.shape != lead:
@@ -149,18 +188,53 @@ def _channels(gm: Grid, coords: Tensor, types: Tensor, radii: Tensor, n_types: o
     return n_types if radii.shape == ((n_types,) if gm.radius_type_indexed else lead) and n_types > 0 else 0
 
 
-def _centered(center: object, coords: Tensor, batch: Tensor | None, n_examples: int) -> Tensor:
-    if type(center) is tuple and center == (0, 0, 0):
-        return coords
+def _has_tensors(center: object) -> bool:
+    return isinstance(center, (list, tuple)) and any(isinstance(x, Tensor) or _has_tensors(x) for x in center)
+
+
+def center_tensor(center: object, coords: Tensor) -> Tensor:
+    """Return a centre as a tensor, with the gradients of whatever tensors are in it.
+
+    Parameters
+    ----------
+    center : Tensor or sequence
+        As for `gridgrad.coords2grid`.
+    coords : Tensor
+        Whose dtype and device it shall have.
+
+    Returns
+    -------
+    Tensor
+        Of any shape.
+
+    Raises
+    ------
+    TypeError
+        If it does not consist of numbers.
+    ValueError
+        If it lies on another device.
+    """
     if isinstance(center, Tensor):
-        if not center.is_floating_point():
-            raise TypeError(f"center: dtype {center.dtype}; expected {coords.dtype}, that of coords")
-        _same("center", center, coords)
-    else:
-        try:
-            center = coords.new_tensor(center)
-        except (TypeError, ValueError):
-            raise TypeError(f"center: {center!r}; expected (x, y, z)") from None
+        center = tensor("center", center)
+        if center.dtype not in _FLOATS:
+            raise TypeError(f"center: dtype {center.dtype}; expected torch.float32 or torch.float64")
+        if center.device != coords.device:
+            raise ValueError(f"center: on {center.device}; expected {coords.device}, that of coords")
+        return center.to(coords.dtype)
+    if isinstance(center, np.ma.MaskedArray):
+        raise TypeError("center: a masked array; expected (x, y, z)")
+    try:
+        if _has_tensors(center):
+            return torch.stack([center_tensor(x, coords) for x in center])
+        return coords.new_tensor(center)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise TypeError(f"center: {shown(center)}; expected (x, y, z)") from None
+
+
+def _centered(center: object, coords: Tensor, batch: Tensor | None, n_examples: int) -> Tensor:
+    if type(center) is tuple and _is_origin(center):
+        return coords
+    center = center_tensor(center, coords)
     if center.shape == (3,):
         return coords - center
     batched = coords.dim() == 3 or batch is not None
@@ -170,8 +244,18 @@ def _centered(center: object, coords: Tensor, batch: Tensor | None, n_examples: 
     return coords - (center.unsqueeze(1) if batch is None else center.index_select(0, batch))
 
 
-def _ragged(batch: object, batch_size: int | None, coords: Tensor) -> tuple[Tensor, Tensor, int]:
-    batch = _tensor("batch", batch)
+def _is_origin(center: tuple) -> bool:
+    # by hash: tensors, whose gradients count, are equal to no number, and arrays are none
+    try:
+        return center in _ORIGIN
+    except TypeError:
+        return False
+
+
+def _ragged(
+    gm: Grid, batch: object, batch_size: int | None, coords: Tensor, n_types: int
+) -> tuple[Tensor, Tensor, int]:
+    batch = tensor("batch", batch)
     if coords.dim() != 2:
         raise ValueError(f"coords: shape {tuple(coords.shape)} with batch; expected (N, 3)")
     if batch.dtype not in (torch.int64, torch.int32):
@@ -181,11 +265,26 @@ def _ragged(batch: object, batch_size: int | None, coords: Tensor) -> tuple[Tens
     if batch.device != coords.device:
         raise ValueError(f"batch: on {batch.device}; expected {coords.device}, that of coords")
     batch = batch.long()
-    if batch_size is None:
-        batch_size = int(batch[-1]) + 1 if batch.numel() else 0
-    elif isinstance(batch_size, bool) or not isinstance(batch_size, (int, torch.SymInt, np.integer)) or batch_size < 0:
-        raise ValueError(f"batch_size: {batch_size!r}; expected an integer >= 0")
-    return batch, torch.ops.gridgrad.batch_offsets(batch, max(batch_size, 0)), batch_size
+    if batch_size is not None:
+        batch_size = _count("batch_size", batch_size, 0)
+    elif has_storage(batch) and not ops.has_memory(batch):
+        raise ValueError("batch_size: None; expected an integer, which a batch without values does not tell")
+    else:
+        batch_size = max(int(batch[-1]) + 1, 0) if batch.numel() else 0
+    if type(batch_size) is int and not torch.compiler.is_compiling():
+        ops.check_memory((batch_size, n_types, *gm.spatial_grid_dimensions()), coords)
+    return batch, torch.ops.gridgrad.batch_offsets(batch, batch_size), batch_size
+
+
+def _radii(radii: object, shape: tuple[int, ...], coords: Tensor) -> Tensor:
+    if isinstance(radii, numbers.Real) and not isinstance(radii, bool):
+        try:
+            return coords.new_full(shape, float(radii))
+        except OverflowError:
+            raise ValueError(f"radii: {shown(radii)}; expected a finite number > 0") from None
+    if not isinstance(radii, Tensor):
+        raise TypeError(f"radii: {type(radii).__name__}; expected a torch.Tensor or one number for all")
+    return shaped_like("radii", radii, shape, coords)
 
 
 def atoms(
@@ -193,7 +292,7 @@ def atoms(
     center: object,
     coords: Tensor,
     types: Tensor,
-    radii: Tensor,
+    radii: Tensor | float,
     n_types: int | None = None,
     batch: Tensor | None = None,
     batch_size: int | None = None,
@@ -218,23 +317,25 @@ def atoms(
     if not isinstance(gm, Grid):
         raise TypeError(f"gm: {type(gm).__name__}; expected a GridMaker")
     if type(coords) is type(types) is type(radii) is Tensor and batch is None and batch_size is None:
-        channels = _channels(gm, coords, types, radii, n_types)
+        try:
+            channels = _channels(gm, coords, types, radii, n_types)
+        except RuntimeError:  # nested tensors have no shape
+            channels = 0
         if channels:
             return Atoms(_centered(center, coords, None, coords.shape[0]), types, radii, None, channels)
-    coords, types, radii = _tensor("coords", coords), _tensor("types", types), _tensor("radii", radii)
+    coords, types = tensor("coords", coords), tensor("types", types)
     if coords.dtype not in _FLOATS:
         raise TypeError(f"coords: dtype {coords.dtype}; expected torch.float32 or torch.float64")
     if coords.dim() not in (2, 3) or coords.shape[-1] != 3:
         raise ValueError(f"coords: shape {tuple(coords.shape)}; expected (N, 3) or (B, N, 3)")
     n_types = _check_types(types, coords, n_types)
-    expected = (n_types,) if gm.radius_type_indexed else coords.shape[:-1]
-    shaped_like("radii", radii, expected, coords)
+    radii = _radii(radii, (n_types,) if gm.radius_type_indexed else coords.shape[:-1], coords)
     if batch is None:
         if batch_size is not None:
-            raise ValueError(f"batch_size: {batch_size} without batch; expected None")
+            raise ValueError(f"batch_size: {shown(batch_size)} without batch; expected None")
         offsets, n_examples = None, coords.shape[0] if coords.dim() == 3 else 1
     else:
-        batch, offsets, n_examples = _ragged(batch, batch_size, coords)
-    if not types.is_floating_point() and types.dtype != torch.int64:
-        types = types.long()
+        batch, offsets, n_examples = _ragged(gm, batch, batch_size, coords, n_types)
+    if not types.is_floating_point() and types.dtype is not torch.int64:
+        types = _indices(types)
     return Atoms(_centered(center, coords, batch, n_examples), types, radii, offsets, n_types)

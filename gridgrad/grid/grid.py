@@ -146,8 +146,20 @@ class Grid:
         -------
         Grid
             An equal grid of this class; the same object for the same text.
+
+        Raises
+        ------
+        ValueError
+            If it is no such text.
         """
-        return cls(**json.loads(spec))
+        try:
+            settings = json.loads(spec)
+            known = settings.keys() == {f.name for f in fields(cls)}
+        except (ValueError, AttributeError, RecursionError):
+            known = False
+        if not known:
+            raise ValueError(f"grid_maker: {shown(spec)}; expected the spec of a GridMaker")
+        return cls(**settings)
 
     def _pack(self, dtype: str) -> bytes:
         profile = profile_coefficients(self.tail, self.gaussian_radius_multiple, self.binary, np.dtype(dtype))
