@@ -24,7 +24,7 @@ def coords2grid(
     center: object,
     coords: Tensor,
     types: Tensor,
-    radii: Tensor,
+    radii: Tensor | float,
     n_types: int | None = None,
     batch: Tensor | None = None,
     batch_size: int | None = None,
@@ -40,14 +40,15 @@ def coords2grid(
     gm : GridMaker
         The grid.
     center : Tensor or sequence of float
-        (3,) centre of the grid in angstrom, or (B, 3), one per example.
+        (3,) centre of the grid in angstrom, or (B, 3), one per example; float32 or float64, whatever `coords` is. The
+        tensors of a sequence keep their gradients.
     coords : Tensor
         (N, 3) positions in angstrom, or (B, N, 3), padded; float32 or float64.
     types : Tensor
         Integers (N,) or (B, N): the channel of each atom, negative: the atom is ignored. Or, of the dtype of `coords`,
         (N, T) or (B, N, T): the weight of each atom in each channel.
-    radii : Tensor
-        (N,) or (B, N) radii in angstrom; (T,) if ``gm.radius_type_indexed``.
+    radii : Tensor or float
+        (N,) or (B, N) radii in angstrom; (T,) if ``gm.radius_type_indexed``; or one number for all.
     n_types : int, optional
         Channels T; required for integer `types`.
     batch : Tensor, optional

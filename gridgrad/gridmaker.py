@@ -2,28 +2,76 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import ops, validate
+from gridgrad.autograd import derivatives, ops, validate
+from gridgrad.autograd._torch import is_transformed, is_zerotensor
 from gridgrad.grid import Grid
 
 
 def _to_torch(name: str, value: object) -> Tensor | None:
-    if value is None or isinstance(value, Tensor):
-        return value if value is None else value.detach()
-    if not isinstance(value, np.ndarray):
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        if not torch.compiler.is_compiling() and is_transformed(value):
+            raise RuntimeError(
+                f"{name}: inside of a transform of torch.func; expected one outside. GridMaker's methods have neither "
+                "derivatives nor a rule for vmap; gridgrad.coords2grid has both"
+            )
+        return validate.tensor(name, value).detach()
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor or a numpy.ndarray")
     if not value.flags.writeable or any(stride < 0 for stride in value.strides) or not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
-    return torch.from_numpy(value)
+    try:
+        return torch.from_numpy(value)
+    except TypeError:
+        raise TypeError(f"{name}: dtype {value.dtype}; expected one that torch has as well") from None
 
 
 def _as(like: object, value: Tensor | None) -> Tensor | np.ndarray | None:
     return value if value is None or isinstance(like, Tensor) else value.numpy()
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    # addresses from the first element to the end of the last
+    last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.itemsize
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    (begin, end), (other_begin, other_end) = _extent(one), _extent(other)
+    return one.numel() > 0 and other.numel() > 0 and begin < other_end and other_begin < end
+
+
+def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
+    if torch.compiler.is_compiling():
+        return getattr(torch.ops.gridgrad, operator)(*tensors, *settings)
+    return derivatives.compute(operator, tensors, settings)
+
+
+def _call(atoms: validate.Atoms) -> tuple[Tensor | None, ...]:
+    return atoms.coords, atoms.types, atoms.radii, atoms.offsets
+
+
+def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object]) -> None:
+    if not grid.is_contiguous() or (isinstance(out, np.ndarray) and grid.data_ptr() != out.ctypes.data):
+        raise ValueError("out: not a contiguous, writeable array; expected one")
+    if isinstance(out, Tensor) and out.requires_grad:
+        raise ValueError("out: requires grad; expected a tensor that does not, for this writes without derivatives")
+    if torch.compiler.is_compiling():
+        return  # the graph computes first and copies then
+    if grid.is_neg() or is_zerotensor(grid):
+        raise ValueError("out: a view with a sign to come, or zeros without memory; expected a tensor of its own")
+    if ops.has_memory(grid):
+        for name, value in atoms.items():
+            if not isinstance(value, numbers.Real) and _overlap(grid, _to_torch(name, value)):
+                raise ValueError(f"out: shares memory with {name}; expected memory of its own")
 
 
 @dataclass(frozen=True)
@@ -32,7 +80,9 @@ class GridMaker(Grid):  # noqa: D101
 
     def _atoms(self, center, coords, types, radii, n_types, batch, batch_size=None) -> validate.Atoms:
         arrays = {"coords": coords, "types": types, "radii": radii, "batch": batch}
-        arrays = {name: _to_torch(name, value) for name, value in arrays.items()}
+        arrays = {
+            name: value if isinstance(value, numbers.Real) else _to_torch(name, value) for name, value in arrays.items()
+        }
         if isinstance(center, (Tensor, np.ndarray)):
             center = _to_torch("center", center)
         return validate.atoms(self, center, **arrays, n_types=n_types, batch_size=batch_size)
@@ -51,7 +101,8 @@ class GridMaker(Grid):  # noqa: D101
         center, coords, types, radii, n_types, batch, batch_size
             As for `gridgrad.coords2grid`; NumPy arrays as well.
         out : Tensor or ndarray, optional
-            Contiguous grid of the right shape, dtype and device to write into.
+            Contiguous grid of the right shape, dtype and device to write into, which shares no memory with the atoms.
+            A tensor must not require grad; its version is counted up, as by any operator of torch that writes.
 
         Returns
         -------
@@ -66,13 +117,16 @@ class GridMaker(Grid):  # noqa: D101
             If the grid does not fit.
         """
         atoms = self._atoms(center, coords, types, radii, n_types, batch, batch_size)
-        arguments = (atoms.coords, atoms.types, atoms.radii, atoms.offsets, self.spec, atoms.n_types)
+        tensors, settings = _call(atoms), (self.spec, atoms.n_types)
         if out is None:
-            return _as(coords, ops.density(*arguments))
+            return _as(coords, _compute("density", tensors, settings))
         grid = self._grid_like("out", out, atoms)
-        if not grid.is_contiguous() or (isinstance(out, np.ndarray) and grid.data_ptr() != out.ctypes.data):
-            raise ValueError("out: not a contiguous, writeable array; expected one")
-        ops.density(*arguments, out=grid)
+        _check_out(out, grid, {"coords": coords, "types": types, "radii": radii})
+        if not torch.compiler.is_compiling() and ops.is_plain(*tensors, grid):
+            ops.density(*tensors, *settings, out=grid)
+            torch.autograd.graph.increment_version(grid)
+        else:
+            grid.copy_(_compute("density", tensors, settings))
         return out
 
     def backward(
@@ -98,10 +152,8 @@ class GridMaker(Grid):  # noqa: D101
         """
         atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
         vectors = atoms.types.is_floating_point()
-        gradients = ops.density_backward(
-            atoms.coords, atoms.types, atoms.radii, atoms.offsets, grad_density, self.spec, atoms.n_types,
-            (True, vectors, True),
-        )  # fmt: skip
+        settings = self.spec, atoms.n_types, (True, vectors, True)
+        gradients = _compute("density_backward", (*_call(atoms), grad_density), settings)
         return self._gradients(coords, gradients, vectors)
 
     def backward_gradients(
@@ -135,10 +187,10 @@ class GridMaker(Grid):  # noqa: D101
         ):
             value = _to_torch(name, value)
             tangents.append(None if value is None else validate.shaped_like(name, value, like.shape, atoms.coords))
-        call = atoms.coords, atoms.types, atoms.radii, atoms.offsets
-        grid = ops.density_tangent(*call, *tangents, self.spec, atoms.n_types)
-        gradients = ops.density_backward_backward(
-            *call, grad_density, *tangents, self.spec, atoms.n_types, (True, vectors, True)
+        call, settings = _call(atoms), (self.spec, atoms.n_types)
+        grid = _compute("density_tangent", (*call, *tangents), settings)
+        gradients = _compute(
+            "density_backward_backward", (*call, grad_density, *tangents), (*settings, (True, vectors, True))
         )
         return _as(coords, grid), *self._gradients(coords, gradients, vectors)
 
@@ -162,12 +214,8 @@ class GridMaker(Grid):  # noqa: D101
         """
         atoms, density = self._with_grid(center, coords, types, radii, batch, density=density)
         relevance = self._grid_like("relevance", relevance, atoms)
-        return _as(
-            coords,
-            ops.density_relevance(
-                atoms.coords, atoms.types, atoms.radii, atoms.offsets, density, relevance, self.spec, atoms.n_types
-            ),
-        )
+        tensors = *_call(atoms), density, relevance
+        return _as(coords, _compute("density_relevance", tensors, (self.spec, atoms.n_types)))
 
     def _with_grid(self, center, coords, types, radii, batch, **grid) -> tuple[validate.Atoms, Tensor]:
         ((name, value),) = grid.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gridgrad.autograd import validate
 from gridgrad.autograd._torch import KeepsBuffers
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
@@ -35,10 +36,8 @@ class Coords2Grid(KeepsBuffers):
         if not isinstance(gm, GridMaker):
             raise TypeError(f"gm: {type(gm).__name__}; expected a GridMaker")
         if not isinstance(center, torch.nn.Parameter):
-            try:
-                center = torch.as_tensor(center, dtype=torch.float64).clone()
-            except (TypeError, ValueError, RuntimeError):
-                raise TypeError(f"center: {center!r}; expected (x, y, z)") from None
+            device = center.device if isinstance(center, Tensor) else None
+            center = validate.center_tensor(center, torch.empty(0, dtype=torch.float64, device=device)).clone()
         if center.shape != (3,):
             raise ValueError(f"center: shape {tuple(center.shape)}; expected (3,)")
         self.gm = gm
@@ -55,34 +54,37 @@ class Coords2Grid(KeepsBuffers):
         radii: Tensor | None = None,
         batch: Tensor | None = None,
         batch_size: int | None = None,
+        center: object = None,
     ) -> Tensor:
         """Return ``coords2grid(gm, center, coords, types, radii, n_types, batch, batch_size)``.
 
         Parameters
         ----------
         coords : Tensor or AtomBatch
-            As for `gridgrad.coords2grid`; or a `gridgrad.data.AtomBatch` alone. Its centres, if it has some, go before
-            that of the layer; its ``fixed`` atoms cost nothing in the backward passes.
+            As for `gridgrad.coords2grid`; or a `gridgrad.data.AtomBatch` alone, whose ``fixed`` atoms cost nothing in
+            the backward passes.
         types, radii, batch, batch_size
             As for `gridgrad.coords2grid`.
+        center : Tensor or sequence of float, optional
+            As for `gridgrad.coords2grid`, also one per example; by default that of the batch, else that of the layer.
 
         Returns
         -------
         Tensor
             (T, X, Y, Z), or (B, T, X, Y, Z) for batches.
         """
-        center, n_types, fixed = self.center, self.n_types, None
+        n_types, fixed = self.n_types, None
         if types is None and hasattr(coords, "coords"):
             atoms = coords
             coords, types, radii, batch, batch_size = (
                 atoms.coords, atoms.types, atoms.radii, atoms.batch, atoms.batch_size
             )  # fmt: skip
-            center = center if atoms.center is None else atoms.center
+            center = atoms.center if center is None else center
             fixed, n_types = atoms.fixed, self.n_types or atoms.n_types
             if atoms.n_types not in (None, n_types):
                 raise ValueError(f"n_types: {n_types}; expected {atoms.n_types}, the channels of the batch")
-        if isinstance(coords, Tensor):
-            center = center.to(coords.device, torch.float64 if coords.dtype is torch.float64 else torch.float32)
+        if center is None:
+            center = self.center.to(coords.device, torch.float64) if isinstance(coords, Tensor) else self.center
         return coords2grid(self.gm, center, coords, types, radii, n_types, batch, batch_size, fixed)
 
     def extra_repr(self) -> str:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from support.rows import refused, row
-from support.scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, make_scene
+from support.scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, evaluate, make_scene
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
@@ -265,16 +265,29 @@ def test_wrong_arguments():
     assert "coords: shape" in str(error.value)
 
 
-NOT_A_TENSOR = "torch.* op returned non-Tensor"
-
-
-@row("`gm.forward`, `gm.backward`, ... in a compiled function", outcome=refused(Unsupported, NOT_A_TENSOR))
-def test_plain_orders():
-    """With fullgraph=False they break the graph and run as they are."""
-    scene = make_scene("quintic")
+@row("`gm.forward`, `gm.backward`, ... in a compiled function")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_plain_orders(layout):
+    """They are operators of the graph as well, without derivatives; `out` is written."""
+    scene = make_scene("quintic", layout=layout)
     maker = gg.GridMaker(**scene.settings)
-    with pytest.raises(Unsupported, match=re.escape(NOT_A_TENSOR)):
-        compiled(maker.forward)(*scene.inputs)
+    expected = evaluate(maker, scene)
+    found = evaluate(Compiled(maker), scene)
+    for name, value in expected.items():
+        assert_same_bits(found[name], value, name)
+    out = torch.full_like(expected["density"], 7.0)
+    assert compiled(maker.forward)(*scene.inputs, **scene.grouping, out=out) is out
+    assert_same_bits(out, expected["density"])
+
+
+class Compiled:
+    """The methods of a GridMaker, each compiled."""
+
+    def __init__(self, maker):
+        self.maker = maker
+
+    def __getattr__(self, name):
+        return compiled(getattr(self.maker, name))
 
 
 # ---- export and operators -------------------------------------------------------------------------------------------

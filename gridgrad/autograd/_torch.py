@@ -19,6 +19,9 @@ must not record a second derivative. torch's own code generator emits the same g
 has_storage = torch._C._has_storage
 """False for what only wraps a tensor (under torch.func, or in sparse formats) and has no address."""
 
+is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+"""Whether a tensor is an argument of a transform of torch.func at work."""
+
 is_zerotensor = Tensor._is_zerotensor
 """Whether a tensor is zeros without memory, as autograd makes for what does not matter; the address is 0."""
 

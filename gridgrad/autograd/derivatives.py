@@ -29,8 +29,8 @@ FORWARD_TWICE = (
 )
 
 
-def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
-    """Run an operator, without dispatch where dispatch would change nothing."""
+def compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
+    """Run an operator without derivatives, and without dispatch where dispatch would change nothing."""
     if ops.is_plain(*tensors):
         return getattr(ops, operator)(*tensors, *settings)
     with below_autograd():
@@ -41,11 +41,11 @@ def _families(rules: type) -> tuple[str, type[Function], type[Function]]:
     """Make the Function for eager mode and the one for transforms, and give the operator its derivative."""
     operator, n_tensors = rules.operator, rules.n_tensors
 
-    def compute(*inputs):
-        return _compute(operator, inputs[:n_tensors], inputs[n_tensors:])
+    def run(*inputs):
+        return compute(operator, inputs[:n_tensors], inputs[n_tensors:])
 
     def forward(ctx, *inputs):
-        output = compute(*inputs)
+        output = run(*inputs)
         rules.setup_context(ctx, inputs, output)
         return output
 
@@ -55,7 +55,7 @@ def _families(rules: type) -> tuple[str, type[Function], type[Function]]:
 
     name, doc = rules.__name__.removesuffix("Rules"), {"__doc__": rules.__doc__, "__module__": __name__}
     eager = type(name, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(rules.backward), **doc})
-    members = {"forward": compute, "setup_context": setup_context}
+    members = {"forward": run, "setup_context": setup_context}
     members |= {key: getattr(rules, key) for key in ("backward", "jvp", "vmap")}
     transformed = type(name, (Function,), {key: staticmethod(member) for key, member in members.items()} | doc)
     families = operator, eager, transformed
@@ -279,7 +279,7 @@ DensityBackwardBackward = _families(DensityBackwardBackwardRules)
 def _density_relevance(*inputs):
     if _differentiates(inputs[:6]):
         raise RuntimeError("gridgrad: density_relevance has no derivative; detach its arguments")
-    return _compute("density_relevance", inputs[:6], inputs[6:])
+    return compute("density_relevance", inputs[:6], inputs[6:])
 
 
 class BatchOffsets(Function):
@@ -287,7 +287,7 @@ class BatchOffsets(Function):
 
     @staticmethod
     def forward(batch, batch_size):
-        return _compute("batch_offsets", (batch,), (batch_size,))
+        return compute("batch_offsets", (batch,), (batch_size,))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -301,7 +301,7 @@ class BatchOffsets(Function):
 def _batch_offsets(batch, batch_size):
     if is_transforming():
         return BatchOffsets.apply(batch, batch_size)
-    return _compute("batch_offsets", (batch,), (batch_size,))
+    return compute("batch_offsets", (batch,), (batch_size,))
 
 
 ops.library.impl("density_relevance", _density_relevance, "Autograd")
@@ -323,7 +323,7 @@ def _apply(families, tensors, settings):
         return transformed.apply(*tensors, *settings)
     if _differentiates(tensors):
         return eager.apply(*tensors, *settings)
-    return _compute(operator, tensors, settings)
+    return compute(operator, tensors, settings)
 
 
 def _only(gradients, needs) -> tuple[Tensor | None, ...]:
