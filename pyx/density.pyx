@@ -176,10 +176,10 @@ def density(Address coords, Address index, Address weights, Address radii, Addre
     cdef Geometry grid
     cdef ToGrid call
     cdef bint ok
-    cdef tuple owned
+    cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                      n_types, radius_example_stride)
+    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                       n_types, radius_example_stride)
     call.grid = <real*>density
     with nogil:
         ok = to_grid(&call, &grid, n_threads)
@@ -195,10 +195,10 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     cdef Geometry grid
     cdef ToGrid call
     cdef bint ok
-    cdef tuple owned
+    cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                      n_types, radius_example_stride)
+    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                       n_types, radius_example_stride)
     call.tangent = True
     call.v_coords = <const real*>grad_grad_coords
     call.v_weights = <const real*>grad_grad_weights
@@ -219,10 +219,10 @@ def density_backward(Address coords, Address index, Address weights, Address rad
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
-    cdef tuple owned
+    cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                      n_types, radius_example_stride)
+    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                       n_types, radius_example_stride)
     call.grad_density = <const real*>grad_density
     call.grad_coords = <real*>grad_coords
     call.grad_weights = <real*>grad_weights
@@ -243,10 +243,10 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
-    cdef tuple owned
+    cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                      n_types, radius_example_stride)
+    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                       n_types, radius_example_stride)
     call.second = True
     call.grad_density = <const real*>grad_density
     call.v_coords = <const real*>grad_grad_coords
@@ -269,10 +269,10 @@ def density_relevance(Address coords, Address index, Address weights, Address ra
     cdef Geometry grid
     cdef ToAtoms call
     cdef bint ok
-    cdef tuple owned
+    cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                      n_types, radius_example_stride)
+    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                       n_types, radius_example_stride)
     call.density = <const real*>density
     call.grad_density = <const real*>relevance
     call.relevance = <real*>atom_relevance
