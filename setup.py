@@ -27,7 +27,7 @@ if X86:
     LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
 # NaN and infinity keep their meaning; only errno and floating-point traps are given up, which vectorised selects need
 FLAGS = [
-    "-O3",
+    *([] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]),
     "-std=gnu11",
     "-fno-math-errno",
     "-fno-trapping-math",

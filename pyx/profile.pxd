@@ -11,13 +11,13 @@ cdef extern from *:
     #endif
     typedef REAL real;
     static inline real real_sqrt(real x) { return sizeof(real) == 4 ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
-    static inline int64_t bits_of(double x) { int64_t i; memcpy(&i, &x, 8); return i; }
-    static inline double double_of(int64_t i) { double x; memcpy(&x, &i, 8); return x; }
+    static inline uint64_t bits_of(double x) { uint64_t i; memcpy(&i, &x, 8); return i; }
+    static inline double double_of(uint64_t i) { double x; memcpy(&x, &i, 8); return x; }
     """
     ctypedef double real
     real real_sqrt(real x) nogil
-    long long bits_of(double x) nogil
-    double double_of(long long i) nogil
+    unsigned long long bits_of(double x) nogil
+    double double_of(unsigned long long i) nogil
 
 
 cdef struct Profile:
@@ -31,7 +31,7 @@ cdef struct Profile:
 cdef inline double exp_nonpositive(double x) noexcept nogil:
     # e^x = 2^k e^r, |r| <= ln(2)/2, Taylor to r^13 (truncation 4e-18); branch-free, so that tables of it vectorise
     cdef double shifted, k, r, p
-    cdef long long scale
+    cdef unsigned long long scale
     x = x if x > -708.0 else -708.0
     shifted = x * 1.4426950408889634 + 6755399441055744.0
     k = shifted - 6755399441055744.0

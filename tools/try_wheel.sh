@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install a wheel in a fresh environment in which no compiler is to be found, run the demo and the tests:
 #   tools/try_wheel.sh dist/gridgrad-*.whl [ARGUMENT OF PYTEST...]
-# PYTHON names the interpreter, python3 if not set. Tests that compile something skip.
+# PYTHON names the interpreter, python3 if not set. Tests that compile something skip. Paths are relative to tests/.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 wheel=$(realpath "$1")
@@ -12,7 +12,7 @@ trap 'rm -rf "$fresh"' EXIT
 (
     export PATH="$fresh/venv/bin" MPLBACKEND=Agg PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
     unset CC CXX
-    cd "$fresh" # not the checkout, whose gridgrad/ would be imported
+    cd "$fresh"
     for compiler in cc gcc clang; do
         if command -v "$compiler"; then exit 1; fi
     done
@@ -20,5 +20,6 @@ trap 'rm -rf "$fresh"' EXIT
     gridgrad info
     gridgrad demo
     python -c 'import gridgrad.kernels.cpu as cpu; print(*(k.__file__ for k in cpu.KERNELS.values()), sep="\n")'
-    pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider "${@-$root/tests}"
+    cd "$root/tests" # not $root, whose gridgrad/ would be imported
+    pytest -p no:cacheprovider "$@"
 )
