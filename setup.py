@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent
 GENERATED = Path("build") / "cython"
 DEPENDS = ["gridgrad/kernels/abi.py", *(path.as_posix() for path in sorted(Path("pyx").glob("*.p*")))]
 ABI = runpy.run_path(str(ROOT / "gridgrad" / "kernels" / "abi.py"))
-X86 = platform.machine() in ("x86_64", "AMD64")
+X86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
 LEVELS = {"baseline": []}
 if X86:
     LEVELS["avx2"] = ["-mavx2", "-mfma"]
