@@ -1,6 +1,6 @@
-"""Call the compiled kernels by address, as `record` wrote it down; needs Python and NumPy, neither torch nor gridgrad:
+"""Call the compiled kernels by address, as `record` wrote it down; needs Python and NumPy, neither torch nor gridgrad.
 
-python replay.py FILE.npz SITE/gridgrad/kernels [LEVEL...]
+``python replay.py FILE.npz SITE/gridgrad/kernels [LEVEL...]``
 """
 
 import importlib.machinery
