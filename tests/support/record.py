@@ -45,9 +45,11 @@ def calls(mode, dtype):
         grad_radii = wanted["grad_radii"]
         if gm.radius_type_indexed:
             wanted["grad_radii"] = np.empty(types.shape)  # partial sums, compared once they are added
-        yield "density_backward" if order == 1 else "density_backward_backward", common | more | {
-            "grad_density": grad_density
-        }, wanted
+        yield (
+            "density_backward" if order == 1 else "density_backward_backward",
+            common | more | {"grad_density": grad_density},
+            wanted,
+        )
         if gm.radius_type_indexed:
             partials = {"partials": "previous grad_radii", "per_example": 0}
             yield "radii_sum", common | partials, {"grad_radii": grad_radii}
