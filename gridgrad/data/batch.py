@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gridgrad.data.packing import can_pack, pack, unpack
 from gridgrad.data.ragged import chosen_examples, rows_of
 
 __all__ = ["AtomBatch", "PaddedAtoms"]
@@ -391,6 +392,24 @@ class AtomBatch:
         types = pad(self.types, 0 if self.types.is_floating_point() else -1)
         radii = self.radii if self.radius_type_indexed else pad(self.radii, 1)
         return PaddedAtoms(pad(self.coords, 0), types, radii, mask)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let all tensors travel as one buffer where they can."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_batch"}
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        tensors |= {("labels", name): value for name, value in self.labels.items()}
+        if not can_pack(tensors):
+            return state
+        return {name: state[name] for name in state.keys() - tensors.keys() - {"labels"}} | {"": pack(tensors)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "" in state:
+            tensors = unpack(state.pop(""))
+            labels = {name[1]: value for name, value in tensors.items() if isinstance(name, tuple)}
+            state |= {name: value for name, value in tensors.items() if not isinstance(name, tuple)} | {
+                "labels": labels
+            }
+        self.__dict__.update(state, _batch=None)
 
     def __len__(self) -> int:
         return self.batch_size
