@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from gridgrad.autograd.derivatives import is_transforming
+from gridgrad.autograd._torch import is_transforming
 from gridgrad.data.batch import AtomBatch
 
 __all__ = ["RandomRigid", "Rigid"]
