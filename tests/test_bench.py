@@ -15,7 +15,8 @@ sys.path.append(str(ROOT / "asv_bench"))
 from benchmarks import accuracy, memory, orders, overhead, ratios, scaling, workloads
 
 SUITES = [orders.Orders, memory.PeakMemory, memory.ExtraMemory, ratios.GpuOverCpu, ratios.OverMemset]
-SUITES += [ratios.Float64OverFloat32, ratios.TwoThreadsOverOne, accuracy.Float32Error, overhead.Call]
+SUITES += [ratios.Float64OverFloat32, ratios.TwoThreadsOverOne, ratios.FixedOverAll, accuracy.Float32Error]
+SUITES += [overhead.Call]
 SUITES += [scaling.Atoms, scaling.AtomsSlope, scaling.Channels, scaling.Resolution, scaling.Threads]
 SMALL = {
     "device": "cpu",

@@ -1,12 +1,17 @@
 """Ratios of times that were measured in turns in one process. Lower is better in all of them."""
 
+import functools
+
 import torch
+
+import gridgrad as gg
 
 from .workloads import (
     DEVICES,
     DTYPES,
     PASSES,
     WORKLOADS,
+    Workload,
     make_inputs,
     make_memset,
     make_pass,
@@ -87,3 +92,28 @@ class TwoThreadsOverOne:
 
     def track_two_threads_over_one(self, name, workload):
         return ratio_of_times(self._with_threads(2), self._with_threads(1))
+
+
+class FixedOverAll:
+    """Time of a density and its gradients where 40 of 1000 atoms are not fixed, over the time where none is fixed."""
+
+    params = (("first order", "second order"),)
+    param_names = ("pass",)
+    unit = "time / time without fixed atoms"
+
+    def setup(self, order):
+        workload = Workload((1000,), 28)
+        inputs, gridmaker = make_inputs(workload, torch.float32, "cpu"), workload.gridmaker()
+        grad_density = torch.randn(workload.grid_shape(), generator=torch.Generator().manual_seed(0))
+
+        def run(fixed):
+            coords = inputs.coords.clone().requires_grad_()
+            density = gg.coords2grid(gridmaker, (0, 0, 0), coords, inputs.index, inputs.radii, 28, fixed=fixed)
+            second = order == "second order"
+            (first,) = torch.autograd.grad(density, coords, grad_density, create_graph=second)
+            return torch.autograd.grad(first.square().sum(), coords) if second else first
+
+        self.runs = functools.partial(run, torch.arange(1000) < 960), functools.partial(run, None)
+
+    def track_fixed_over_all(self, order):
+        return ratio_of_times(*self.runs)
