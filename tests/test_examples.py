@@ -1,6 +1,7 @@
 """The examples of the README and of the documentation run."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,16 @@ def test_examples(page):
         assert "second" in names or names["coords"].grad.abs().sum() > 0
 
 
-def test_molecules_page():
-    """Its blocks run one after the other."""
-    pytest.importorskip("rdkit", reason="rdkit is not installed")
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs" / "molecules.md").read_text(encoding="utf-8"), re.M | re.S
-    )
+@pytest.mark.parametrize(
+    ("page", "needs"), [("molecules.md", ["rdkit"]), ("data.md", ["rdkit", "gemmi", "posebusters"])]
+)
+def test_pages_from_top_to_bottom(page, needs):
+    """Their blocks run one after the other."""
+    for package in needs:
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
     assert blocks
     names = {}
     for block in blocks:
-        exec(compile(block, "molecules.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)
