@@ -4,6 +4,8 @@
    grad_density, must agree to 1e-5 of the largest value. The exit status tells.
 2. Six atoms, four types: the errors of both packages against tests/support/reference.py, a dense float64 calculation
    that is differentiated by torch, for all orders.
+3. OpenDX: a grid that gridgrad writes and libmolgrid reads, and the other way round, to libmolgrid's five digits. The
+   exit status tells.
 
 libmolgrid runs in an environment of its own, made on demand as for compare_peers.py. Where it cannot be installed,
 the comparison is skipped: the reason is printed and the exit status is 0.
@@ -51,6 +53,12 @@ def molgrid_values(questions, answers):
             gm.backward_gradients((0.0, 0.0, 0.0), coords, types, radii, grad_density, *v, *outputs)
             results |= dict(zip(SECOND, outputs))
         found |= {f"{case}/{name}": value.numpy() for name, value in results.items()}
+    opened = molgrid.read_dx(str(pathlib.Path(questions).with_suffix(".dx")))
+    volume, center = opened.grid().cpu(), opened.center()
+    found["dx"] = np.array([volume[place] for place in np.ndindex(48, 48, 48)])
+    found["dx_place"] = np.array([center.x, center.y, center.z, opened.resolution()])
+    again = torch.from_numpy(found["dx"].reshape(48, 48, 48).astype(np.float32))
+    molgrid.write_dx(str(pathlib.Path(answers).with_suffix(".dx")), molgrid.Grid3f(again), center, 0.5)
     np.savez(answers, **found)
 
 
@@ -97,6 +105,17 @@ def ligands():
     return cases
 
 
+def ligand_grid():
+    """Return the density of the first CDK2 ligand."""
+    from rdkit import RDConfig
+
+    import gridgrad as gg
+    from gridgrad.mol import grid_atoms, read_molecules, type_atoms
+
+    molecule = next(read_molecules(pathlib.Path(RDConfig.RDContribDir, "Fastcluster", "testdata", "cdk2.sdf")))
+    return grid_atoms(gg.GridMaker(), type_atoms(molecule), molecule.coords.mean(axis=0))
+
+
 def small_case():
     """Return six atoms with four types, some weights zero, and cotangents of the first derivatives."""
     rng = np.random.default_rng(4)
@@ -112,6 +131,19 @@ def small_case():
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
+def opendx_errors(grid, answers):
+    """Yield the largest differences of values and places: of what libmolgrid read, of what it wrote."""
+    from gridgrad.io import read
+
+    center = grid.origin + grid.resolution * (np.array(grid.density.shape[1:]) - 1) / 2
+    again = read(answers.with_suffix(".dx"))
+    with np.load(answers) as file:
+        yield "libmolgrid reads: values", np.abs(file["dx"] - grid.total().ravel()).max()
+        yield "centre, resolution", np.abs(file["dx_place"] - [*center, grid.resolution]).max()
+    yield "gridgrad reads: values", np.abs(again.total() - grid.total()).max()
+    yield "origin, resolution", np.abs([*(again.origin - grid.origin), again.resolution - grid.resolution]).max()
+
+
 def error(value, expected):
     """Return the largest difference, relative to the largest value expected."""
     return float(np.abs(np.asarray(value, float) - expected).max() / np.abs(expected).max())
@@ -125,6 +157,7 @@ def main():
     from compare_peers import environment
 
     import gridgrad as gg
+    from gridgrad.io import write
 
     try:
         python = environment("libmolgrid", options.cache)
@@ -134,6 +167,8 @@ def main():
     cases = [*ligands(), small_case()]
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = (pathlib.Path(folder, name) for name in ("questions.npz", "answers.npz"))
+        grid = ligand_grid()
+        write(questions.with_suffix(".dx"), grid)
         np.savez(questions, **{f"{i}/{name}": array for i, case in enumerate(cases) for name, array in case.items()})
         run = subprocess.run([python, __file__, str(questions), str(answers)], check=False, stdout=subprocess.DEVNULL)
         if run.returncode:
@@ -144,6 +179,7 @@ def main():
                 {name: file[f"{i}/{name}"] for name in FIRST + SECOND if f"{i}/{name}" in file}
                 for i in range(len(cases))
             ]
+        opendx = list(opendx_errors(grid, answers))
     gm = gg.GridMaker(0.5, 23.5)
     ours = [gridgrad_values(gm, case) for case in cases]
 
@@ -158,7 +194,10 @@ def main():
     for name in FIRST + SECOND:
         errors = (error(found[-1][name], expected[name]) for found in (ours, theirs))
         print("  {:<28} {:>9.1e} {:>11.1e}".format(titles.get(name, name), *errors))
-    return int(max(worst.values()) > LIMIT)
+    print("OpenDX, a CDK2 ligand: largest difference between what one of them wrote and the other read")
+    for name, value in opendx:
+        print(f"  {name:<28} {value:.1e}  {'ok' if value <= LIMIT else f'MORE THAN {LIMIT:g}'}")
+    return int(max(*worst.values(), *(value for _, value in opendx)) > LIMIT)
 
 
 if __name__ == "__main__":
