@@ -44,13 +44,14 @@ class _Run:
 
 def _runs(sites: Sequence[Site]) -> list[_Run]:
     runs: list[_Run] = []
-    for index, site in enumerate(sites):
-        name = site.residue, site.atom, site.label
-        again = bool(runs) and name in runs[-1].names and names_are_unique(site.residue)
-        if not runs or runs[-1].place != site.place or again:
-            runs.append(_Run(site.place))
-        runs[-1].atoms.append(index)
-        runs[-1].names[name] += 1
+    run = None
+    for index, (place, *name, _) in enumerate(sites):
+        key = tuple(name)
+        if run is None or run.place != place or (key in run.names and names_are_unique(key[0])):
+            run = _Run(place)
+            runs.append(run)
+        run.atoms.append(index)
+        run.names[key] += 1
     return runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,21 +57,17 @@ def model_molecule(
     templates : mapping of str to Template, optional
         Residues whose bonds the file gives.
     """
-    atoms = sorted(
-        ((chain, residue, atom) for chain in model for residue in chain for atom in residue),
-        key=lambda found: found[2].serial,
-    )
+    atoms = _in_file_order(model)
     sites, elements, unknown = [], [], {}
-    for number, (chain, residue, atom) in enumerate(atoms):
-        element, problem = _element(rows[atom.serial], atom, residue)
+    for number, (place, residue, atom) in enumerate(atoms):
+        row, atom_name = rows[atom.serial], atom.name
+        element, problem = _element(row, atom, residue)
         if problem:
-            unknown[number] = f"{atom.name} of {residue.name} {residue.seqid}: {problem}"
+            unknown[number] = f"{atom_name} of {residue} {place[1]}: {problem}"
         elements.append(element)
-        place = chain.name, str(residue.seqid), residue.segment, residue.subchain
         label = "" if atom.altloc == "\0" else atom.altloc
-        deuterium = atom.element.name == "D" and atom.name.startswith("D")
-        key = "H" + atom.name[1:] if deuterium else atom.name
-        sites.append(Site(place, residue.name, key, label, atom.occ))
+        key = "H" + atom_name[1:] if row.symbol == "D" and atom_name.startswith("D") else atom_name
+        sites.append(Site(place, residue, key, label, atom.occ))
     kept, residues = kept_sites(sites)
     coords = np.array([atom.pos.tolist() for _, _, atom in atoms], dtype=np.float64).reshape(-1, 3)
     number_of = {atom.serial: number for number, (_, _, atom) in enumerate(atoms)}
@@ -79,8 +76,8 @@ def model_molecule(
         np.array(elements, dtype=np.int64), coords, None, name, path, record, unknown=unknown,
         sites=Sites(
             atom_names=np.array([atom.name for _, _, atom in atoms], dtype=np.str_),
-            residue_names=np.array([residue.name for _, residue, _ in atoms], dtype=np.str_),
-            chains=np.array([chain.name for chain, _, _ in atoms], dtype=np.str_),
+            residue_names=np.array([site.residue for site in sites], dtype=np.str_),
+            chains=np.array([site.place[0] for site in sites], dtype=np.str_),
             numbers=np.array([site.place[1] for site in sites], dtype=np.str_),
             residues=residues,
             charges=np.array([atom.charge for _, _, atom in atoms], dtype=np.int64),
@@ -91,19 +88,37 @@ def model_molecule(
     return Parsed(molecule.subset(kept, ALTERNATIVE), out_of_plane(coords))
 
 
-def _element(row: Row, atom: Any, residue: Any) -> tuple[int, str]:
+def _in_file_order(model: Any) -> list[tuple[tuple[str, ...], str, Any]]:
+    """Return the atoms of a model with their place (see `Site`) and the name of their residue."""
+    atoms = []
+    for chain in model:
+        for residue in chain:
+            place, name = (chain.name, str(residue.seqid), residue.segment, residue.subchain), residue.name
+            atoms += [(place, name, atom) for atom in residue]
+    atoms.sort(key=lambda found: found[2].serial)
+    return atoms
+
+
+def _element(row: Row, atom: Any, residue: str) -> tuple[int, str]:
     """Return the atomic number, or 0 and why it is not known."""
     if row.symbol:
-        try:
-            number = atomic_number(row.symbol)
-            return number, "" if number else "a dummy atom"
-        except ValueError:
+        number = _number(row.symbol)
+        if number is None:
             return 0, f"its element is {row.symbol!r}, which is no chemical element"
+        return number, "" if number else "a dummy atom"
     by_columns = atom.element.name if row.by_columns and atom.element.atomic_number else ""
-    symbol = element_of_name(atom.name, residue.name, by_columns)
+    symbol = element_of_name(atom.name, residue, by_columns)
     if symbol:
         return atomic_number(symbol), ""
     return 0, "the file does not name its element, and the atom's name does not tell it"
+
+
+@lru_cache(maxsize=1024)
+def _number(symbol: str) -> int | None:
+    try:
+        return atomic_number(symbol)
+    except ValueError:
+        return None
 
 
 def _connected(model: Any, connections: Iterable[Any]) -> Iterator[tuple[int, int]]:
