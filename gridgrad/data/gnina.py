@@ -4,6 +4,8 @@ An atom is 16 bytes, little-endian: three float32, its position in angstrom, and
 (`gridgrad.mol.GNINA_TYPES`). A ``.gninatypes`` file is the atoms of one molecule. A ``.molcache2`` file begins with
 int32 -1 and the uint64 place of its table of names; then come molecules, each the int32 number of its atoms and the
 atoms; then the table: for each molecule the uint8 length of its name, the name, and the uint64 place of the molecule.
+
+As in libmolgrid, atoms for which the typer has no channel are left out when a molecule is read.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def read_gninatypes(path: str | Path, typer: GninaTyper | None = None) -> TypedA
     Returns
     -------
     TypedAtoms
-        The atoms.
+        The atoms that have a channel.
 
     Raises
     ------
@@ -124,7 +126,10 @@ class _GninaMolecules:
             raise KeyError(f"{self._where()}: no molecule is named {error}; expected one") from None
 
     def arrays(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return coordinates (N, 3), channels (N,) and radii (N,) of the atoms of some rows, and atoms of each row."""
+        """Return coordinates (N, 3), channels (N,) and radii (N,) of some rows, and how many atoms each has.
+
+        Atoms without a channel are left out, as libmolgrid does.
+        """
         words, counts = self._atoms(rows)
         coords = words.view("<f4")[:, :3].astype(np.float32)
         numbers = words[:, 3] - _NUMBERS[0]
@@ -136,7 +141,13 @@ class _GninaMolecules:
             within = atom - counts[:row].sum() + 1
             expected = f"expected finite numbers and a type of {_NUMBERS[0]} to {_NUMBERS[-1]}"
             raise self._error(rows[row], f"atom {within} lies {found}; {expected}")
-        return coords, self._types[numbers], self._radii[numbers], counts
+        types, radii = self._types[numbers], self._radii[numbers]
+        there = types >= 0
+        if not there.all():
+            coords, types, radii = coords[there], types[there], radii[there]
+            ends, before = counts.cumsum(), np.concatenate([[0], there.cumsum()])
+            counts = before[ends] - before[ends - counts]
+        return coords, types, radii, counts
 
     def _atoms(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
