@@ -198,7 +198,9 @@ def change_channels(molecule):
 def test_a_typer_that_raises_fails_that_molecule(files, tmp_path):
     failures = []
     prepare(files[3:5], tmp_path / "s", typer=type_all_or_raise, workers=0, on_error=failures.append)
-    assert [(failure.file, failure.reason) for failure in failures] == [(files[4], "typer: KeyError: 'no such thing'")]
+    assert [(failure.file, failure.reason) for failure in failures] == [
+        (files[4], "the typer raised KeyError: 'no such thing'")
+    ]
 
 
 def type_all_or_raise(molecule):

@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ import torch
 from gridgrad import gpu
 from gridgrad.cli.terminal import say
 from gridgrad.cli.typer import make_typer
+from gridgrad.data.pool import WorkerDiedError, map_ordered
 from gridgrad.extras import require
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, check_output, write
@@ -30,8 +33,12 @@ from gridgrad.mol import (
     read_molecules,
     type_atoms,
 )
+from gridgrad.mol.chunks import Chunk, split_records
 
 __all__ = ["run"]
+
+_CHUNK_RECORDS = 8
+"""Records that a process grids at a time."""
 
 
 @dataclass
@@ -50,6 +57,14 @@ class _Job:
         say(f"gridgrad grid: skipped: {error}", sys.stderr)
 
 
+class _Outcome(NamedTuple):
+    """What came of a record: its number over all files, what to say, and why it failed, if it did."""
+
+    number: int
+    lines: list[str]
+    error: MoleculeError | None = None
+
+
 @dataclass(frozen=True)
 class _Result:
     grid: DensityGrid
@@ -65,19 +80,17 @@ def run(options: argparse.Namespace) -> int:
     many = records is None or records > 1
     if many:
         print(f"{'':>5} {'name':<24} {'atoms':>5} {'outside':>7} {'sum':>10} {'ms':>8}  channels")
-    table = _print_row if many else _print_one
-    done, number = 0, 0
+    outcomes = _side_by_side(job) if options.workers > 1 else _one_by_one(job, many)
+    done = 0
     with require("tqdm", "mol").tqdm(total=records, unit="molecule", disable=None if many else True) as progress:
-        for number, ligand in _ligands(job):
-            try:
-                result = _grid(job, ligand)
-                written = _write(job, result, number if many else None)
-            except MoleculeError as error:
-                job.report(error)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                job.report(outcome.error)
             else:
-                table(job, result, number, written)
                 done += 1
-            progress.n = number
+            for line in outcome.lines:
+                say(line)
+            progress.n = max(progress.n, outcome.number)
             progress.refresh()
     if many:
         print(f"{done} of {records or done + job.failed} molecules gridded on {options.device}")
@@ -105,10 +118,11 @@ def _prepare(options: argparse.Namespace) -> _Job:
         if path is not None:
             check_picture(path, suffix, module)
     _check_device(options.device)
+    _check_workers(options)
     job = _Job(gm, options, make_typer(options, "ligand"))
     if options.receptor is not None:
         job.receptor = _receptor(options)
-        job.receptor_atoms = _typed(job.receptor, make_typer(options, "receptor"))
+        job.receptor_atoms = type_atoms(job.receptor, make_typer(options, "receptor"))
         for remark in _remarks(job.receptor):
             say(f"{options.receptor}: {remark}", sys.stderr)
     return job
@@ -139,6 +153,15 @@ def _check_device(name: str) -> None:
             raise ValueError(f"--device: got {name!r}, but CUDA is not usable ({reason}); expected cpu")
 
 
+def _check_workers(options: argparse.Namespace) -> None:
+    if options.workers < 1:
+        raise ValueError(f"--workers: {options.workers}; expected at least 1")
+    if options.workers > 1 and options.device != "cpu":
+        raise ValueError(f"--workers: {options.workers} with --device {options.device}; expected 1, or the device cpu")
+    if options.workers > 1 and _count(options) is None:
+        raise ValueError(f"--workers: {options.workers} with a pipe to read; expected 1, or files")
+
+
 # --- one molecule after the other -------------------------------------------------------------------------------------
 
 
@@ -153,10 +176,10 @@ def _limit(options: argparse.Namespace) -> int:
     return options.record_limit << 20
 
 
-def _read(options: argparse.Namespace, path: Path, on_error=None) -> Iterator[Molecule]:
+def _read(options: argparse.Namespace, path: Path, on_error=None, **some: Any) -> Iterator[Molecule]:
     return read_molecules(
         path, hydrogens=options.hydrogens, skip_unknown=options.skip_unknown, flat=options.flat, on_error=on_error,
-        record_limit=_limit(options),
+        record_limit=_limit(options), **some,
     )  # fmt: skip
 
 
@@ -169,34 +192,83 @@ def _remarks(molecule: Molecule) -> list[str]:
     return remarks
 
 
-def _ligands(job: _Job) -> Iterator[tuple[int, Molecule]]:
-    """Yield the number, over all files, and the molecule of every readable record."""
+def _one_by_one(job: _Job, many: bool) -> Iterator[_Outcome]:
+    """Read, grid and write the records of all files in this process."""
     before = last = 0
-
-    def report(error: MoleculeError) -> None:
-        nonlocal last
-        last = max(last, before + (error.record or 0))
-        job.report(error)
-
     for path in job.options.ligands:
-        for ligand in _read(job.options, path, report):
-            last = before + ligand.record
-            yield last, ligand
+        for record, found in _records(job, path):
+            last = max(last, before + record)
+            yield _outcome(job, before + record, found, many)
         before = last
 
 
-def _typed(molecule: Molecule, typer: Typer) -> TypedAtoms:
-    """Type a molecule; whatever a typer raises is an error of this record."""
+def _records(job: _Job, path: Path, **some: Any) -> Iterator[tuple[int, Molecule | MoleculeError]]:
+    """Yield the number within its file, and the molecule of every record or why it cannot be read."""
+    errors: list[MoleculeError] = []
+    for ligand in _read(job.options, path, errors.append, **some):
+        yield from ((error.record or 0, error) for error in errors)
+        errors.clear()
+        yield ligand.record, ligand
+    yield from ((error.record or 0, error) for error in errors)
+
+
+def _outcome(job: _Job, number: int, found: Molecule | MoleculeError, many: bool) -> _Outcome:
     try:
-        return type_atoms(molecule, typer)
-    except (MoleculeError, ImportError, MemoryError):
-        raise
-    except Exception as error:
-        raise molecule.error(f"the typer raised {type(error).__name__}: {error}") from error
+        if isinstance(found, MoleculeError):
+            raise found
+        result = _grid(job, found)
+        written = _write(job, result, number if many else None)
+    except MoleculeError as error:
+        return _Outcome(number, [], error)
+    return _Outcome(number, (_row if many else _page)(job, result, number, written))
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Read, grid and write the records of a chunk, in a process of its own; a chunk comes with the records before."""
+
+    job: _Job
+
+    def __call__(self, item: tuple[int, Chunk]) -> list[_Outcome]:
+        before, chunk = item
+        if chunk.error is not None:
+            return [_Outcome(before + (chunk.error.record or 0), [], chunk.error)]
+        torch.set_num_threads(1)
+        found = _records(self.job, chunk.path, records=chunk.records, data=chunk.data)
+        return [_outcome(self.job, before + record, molecule, True) for record, molecule in found]
+
+    def died(self, item: tuple[int, Chunk], error: WorkerDiedError) -> list[_Outcome]:
+        """Return what comes of a chunk that a process died of."""
+        before, chunk = item
+        singles = chunk.singles()
+        if len(singles) == 1:
+            record = chunk.records.start
+            reason = f"the process that read, typed or gridded it died: {error}"
+            return [_Outcome(before + record, [], MoleculeError(chunk.path, record, reason))]
+        return list(chain(*map_ordered(self, [(before, single) for single in singles], 1, self.died)))
+
+
+def _side_by_side(job: _Job) -> Iterator[_Outcome]:
+    """Read, grid and write the records of all files on several processes; the outcomes are in order."""
+    counts = [count_records(path, record_limit=_limit(job.options)) for path in job.options.ligands]
+
+    def items() -> Iterator[tuple[int, Chunk]]:
+        for before, path in zip(accumulate(counts, initial=0), job.options.ligands, strict=False):
+            for chunk in split_records(path, _CHUNK_RECORDS, limit=_limit(job.options)):
+                yield before, chunk
+
+    work = _Chunks(job)
+    yield from chain.from_iterable(map_ordered(work, items(), job.options.workers, work.died))
+
+
+# --- from a molecule to files -----------------------------------------------------------------------------------------
 
 
 def _grid(job: _Job, ligand: Molecule) -> _Result:
-    atoms = _typed(ligand, job.typer)
+    atoms = type_atoms(ligand, job.typer)
     if job.receptor_atoms is not None:
         atoms = join_atoms(receptor=job.receptor_atoms, ligand=atoms)
     center = ligand.coords.mean(axis=0) if job.options.center is None else np.array(job.options.center)
@@ -240,31 +312,35 @@ def _outside(result: _Result) -> int:
     return int((~((result.ligand.coords >= low) & (result.ligand.coords <= high)).all(axis=1)).sum())
 
 
-def _print_one(job: _Job, result: _Result, number: int, written: list[Path]) -> None:
+def _page(job: _Job, result: _Result, number: int, written: list[Path]) -> list[str]:
     grid, ligand = result.grid, result.ligand
     center = ", ".join(f"{value:.3f}" for value in grid.extra["center"])
     points = " × ".join(map(str, grid.density.shape[1:]))
     box = " × ".join(f"{side:g}" for side in job.gm.dimension)
-    say(f"{ligand.name}  ({ligand.path.name}, record {ligand.record})")
-    say(f"  atoms     {len(ligand)}" + (f" + {len(job.receptor)} of {job.receptor.path.name}" if job.receptor else ""))
-    for remark in _remarks(ligand):
-        say(f"            {remark}")
-    if outside := _outside(result):
-        say(f"            {outside} of the {len(ligand)} lie outside the box")
-    say(f"  box       {box} Å around ({center})")
-    say(f"  points    {points}, {grid.resolution:g} Å apart, {len(grid.channels)} channels")
-    say(f"  device    {job.options.device}, {grid.density.dtype}, {1e3 * result.seconds:.1f} ms")
+    surroundings = f" + {len(job.receptor)} of {job.receptor.path.name}" if job.receptor else ""
+    outside = _outside(result)
     width = max(len(name) for name in (*grid.channels, "channel"))
-    say(f"  {'channel':<{width}}  {'atoms':>6}  {'sum':>12}  {'maximum':>8}")
-    for name, volume, count in zip(grid.channels, grid.density, _channel_atoms(result.atoms), strict=True):
-        if count:
-            say(f"  {name:<{width}}  {count:>6}  {volume.sum(dtype=np.float64):>12.3f}  {volume.max():>8.3f}")
-    say(f"  {'total':<{width}}  {len(result.atoms):>6}  {grid.density.sum(dtype=np.float64):>12.3f}")
-    for path in written:
-        say(f"  wrote     {path}")
+    channels = zip(grid.channels, grid.density, _channel_atoms(result.atoms), strict=True)
+    return [
+        f"{ligand.name}  ({ligand.path.name}, record {ligand.record})",
+        f"  atoms     {len(ligand)}{surroundings}",
+        *(f"            {remark}" for remark in _remarks(ligand)),
+        *[f"            {outside} of the {len(ligand)} lie outside the box"] * (outside > 0),
+        f"  box       {box} Å around ({center})",
+        f"  points    {points}, {grid.resolution:g} Å apart, {len(grid.channels)} channels",
+        f"  device    {job.options.device}, {grid.density.dtype}, {1e3 * result.seconds:.1f} ms",
+        f"  {'channel':<{width}}  {'atoms':>6}  {'sum':>12}  {'maximum':>8}",
+        *(
+            f"  {name:<{width}}  {count:>6}  {volume.sum(dtype=np.float64):>12.3f}  {volume.max():>8.3f}"
+            for name, volume, count in channels
+            if count
+        ),
+        f"  {'total':<{width}}  {len(result.atoms):>6}  {grid.density.sum(dtype=np.float64):>12.3f}",
+        *(f"  wrote     {path}" for path in written),
+    ]
 
 
-def _print_row(job: _Job, result: _Result, number: int, written: list[Path]) -> None:
+def _row(job: _Job, result: _Result, number: int, written: list[Path]) -> list[str]:
     grid = result.grid
     used = [name for name, count in zip(grid.channels, _channel_atoms(result.atoms), strict=True) if count]
     if job.receptor is not None:
@@ -275,6 +351,4 @@ def _print_row(job: _Job, result: _Result, number: int, written: list[Path]) -> 
         f"{number:>5} {result.ligand.name[:24]:<24} {len(result.ligand):>5} {_outside(result):>7} {total:>10.2f} "
         f"{1e3 * result.seconds:>8.2f}  {' '.join(used)}{files}"
     )
-    say(line)
-    for remark in _remarks(result.ligand):
-        say(f"{'':>5} {remark}")
+    return [line, *(f"{'':>5} {remark}" for remark in _remarks(result.ligand))]

@@ -136,6 +136,7 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
     add("--radius-scale", type=float, default=1.0, metavar="F", help="factor on every radius (default: %(default)s)")
     add("--gaussian-radius-multiple", type=float, default=1.0, metavar="M", help="radii to the tail (default: 1)")
     add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="processes, on the CPU (default: %(default)s)")
     add("--dtype", default="float32", choices=("float32", "float64"), help="precision (default: %(default)s)")
 
     group = grid.add_argument_group("output")

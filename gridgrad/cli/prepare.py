@@ -50,9 +50,8 @@ def run(options: argparse.Namespace) -> int:
         return int(done.failed > 0)
     molecules, atoms = sum(part.rows for part in header.parts), sum(part.atoms for part in header.parts)
     print(f"{options.output}: {molecules} molecules, {atoms} atoms, {len(header.layout.channels)} channels")
-    left_out = [f"{n} of {reason}" for reason, n in header.left_out.items() if reason != "hydrogens"]
-    if left_out:
-        print(f"atoms left out: {', '.join(left_out)}", file=sys.stderr)
+    for remark, count in header.remarks.items():
+        say(f"{remark}: {count}", sys.stderr)
     if header.failed:
         print(f"{header.failed} records could not be typed, see {options.output / FAILED}", file=sys.stderr)
     return int(header.failed > 0)

@@ -28,7 +28,7 @@ class Built(NamedTuple):
     number: int
     entry: Entry
     failed: list[Failure]
-    left_out: Counter[str]
+    remarks: Counter[str]
     seconds: float
 
 
@@ -76,18 +76,18 @@ def build_parts(
 
 
 def _write(folder: Path, layout: Layout, number: int, results: Iterator[Typed]) -> Built:
-    failed, seconds, left_out = [], [], Counter()
+    failed, seconds, remarks = [], [], Counter()
 
     def rows() -> Iterator[Rows]:
         for typed in results:
             failed.extend(typed.failed)
             seconds.append(typed.seconds)
-            left_out.update(typed.left_out)
+            remarks.update(typed.remarks)
             yield typed.rows
 
     entry = write_part(part_file(folder, number), layout, rows())
-    write_json(sidecar(folder, number), {"part": entry._asdict(), "failed": failed, "left_out": left_out})
-    return Built(number, entry, failed, left_out, sum(seconds))
+    write_json(sidecar(folder, number), {"part": entry._asdict(), "failed": failed, "remarks": remarks})
+    return Built(number, entry, failed, remarks, sum(seconds))
 
 
 def _chunks(plan: Plan, number: int, limit: int) -> Iterator[list[Chunk]]:

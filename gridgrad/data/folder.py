@@ -42,8 +42,8 @@ class Header:
         What is said of each; empty as long as parts are missing, or were not looked at together.
     failed : int
         Number of records that could not be typed, once `parts` are there.
-    left_out : dict of str to int
-        Number of atoms that the readers left out, by reason, likewise.
+    remarks : dict of str to int
+        What the readers and typers had to remark, and how often, likewise.
     """
 
     layout: Layout
@@ -51,7 +51,7 @@ class Header:
     n_parts: int
     parts: list[Entry] = field(default_factory=list)
     failed: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``store.json``."""
@@ -65,7 +65,7 @@ class Header:
             about |= {
                 **counts,
                 "failed": self.failed,
-                "left_out": self.left_out,
+                "remarks": self.remarks,
                 "parts": [part._asdict() for part in self.parts],
             }
         write_json(folder / HEADER, about)
@@ -93,7 +93,7 @@ class Header:
         try:
             layout = Layout(about["channels"], about["vector_types"], about["radii"])
             parts = [_entry(part) for part in about.get("parts", [])]
-            counts = int(about.get("failed", 0)), dict(about.get("left_out", {}))
+            counts = int(about.get("failed", 0)), dict(about.get("remarks", {}))
             return cls(layout, dict(about["settings"]), int(about["n_parts"]), parts, *counts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"{file}: {error!r}; expected the header of a {FORMAT}") from error
@@ -179,11 +179,11 @@ def finish(folder: Path) -> Header:
     if not header.parts and not header.missing(folder):
         try:
             parts = header.entries(folder)
-            left_out: Counter[str] = Counter()
+            remarks: Counter[str] = Counter()
             for number in range(header.n_parts):
-                left_out.update(read_json(sidecar(folder, number))["left_out"])
+                remarks.update(read_json(sidecar(folder, number))["remarks"])
             failed = _write_failures(folder, header.n_parts)
-            header = replace(header, parts=parts, failed=failed, left_out=dict(sorted(left_out.items())))
+            header = replace(header, parts=parts, failed=failed, remarks=dict(sorted(remarks.items())))
             header.write(folder)
         except FileNotFoundError:  # another process has done it
             return Header.read(folder)

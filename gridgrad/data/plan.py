@@ -17,7 +17,7 @@ from gridgrad.data.parts import Layout, StoreError
 from gridgrad.data.pool import WorkerDiedError, map_ordered
 from gridgrad.data.typing_job import TypingJob, layout_of
 from gridgrad.extras import require
-from gridgrad.mol import MoleculeError, Typer
+from gridgrad.mol import MoleculeError, Typer, type_atoms
 from gridgrad.mol.chunks import split_records
 
 __all__ = ["Plan", "Span", "begin"]
@@ -154,7 +154,7 @@ def _find_layout(files: list[str], job: TypingJob) -> Layout:
         for chunk in split_records(Path(file), 1, limit=job.reading["record_limit"]):
             for molecule in job.molecules(chunk, errors):
                 try:
-                    return layout_of(job.typer, job.type(molecule))
+                    return layout_of(job.typer, type_atoms(molecule, job.typer))
                 except MoleculeError as error:
                     errors.append(error)
     raise ValueError(f"files: no molecule that can be typed; the first reason of {len(errors)}: {errors[0]}")

@@ -22,12 +22,12 @@ __all__ = ["Typed", "TypingJob", "as_row", "layout_of"]
 class Typed(NamedTuple):
     """What came of some records.
 
-    Rows in their order, failures, atoms that were left out by reason, and how long it took in seconds.
+    Rows in their order, failures, what there is to remark and how often, and how long it took in seconds.
     """
 
     rows: Rows
     failed: list[Failure]
-    left_out: Counter[str]
+    remarks: Counter[str]
     seconds: float = 0.0
 
 
@@ -57,15 +57,6 @@ class TypingJob:
         some = {"records": chunk.records, "data": chunk.data}
         return read_molecules(chunk.path, on_error=failed.append, **some, **self.reading)
 
-    def type(self, molecule: Molecule) -> TypedAtoms:
-        """Type a molecule; whatever goes wrong in the typer is a `MoleculeError`."""
-        try:
-            return type_atoms(molecule, self.typer)
-        except MoleculeError:
-            raise
-        except Exception as error:
-            raise molecule.error(f"typer: {type(error).__name__}: {error}") from error
-
     def __call__(self, chunks: list[Chunk]) -> Typed:
         """Type the records of some chunks."""
         start = time.perf_counter()
@@ -75,15 +66,14 @@ class TypingJob:
         for chunk in chunks:
             for molecule in self.molecules(chunk, failed):
                 try:
-                    rows.append(as_row(self.layout, self.type(molecule), molecule.error))
+                    rows.append(as_row(self.layout, type_atoms(molecule, self.typer), molecule.error))
                     kept.append(molecule)
                 except MoleculeError as error:
                     failed.append(error)
         names, sources = [molecule.name for molecule in kept], [str(molecule.path) for molecule in kept]
         made = Rows.of(self.layout, names, sources, [molecule.record for molecule in kept], rows)
         failures = [Failure(str(error.path), error.record, error.reason) for error in failed]
-        left_out = sum((Counter(molecule.left_out) for molecule in kept), Counter())
-        return Typed(made, failures, left_out, time.perf_counter() - start)
+        return Typed(made, failures, sum(map(_remarks, kept), Counter()), time.perf_counter() - start)
 
     def died(self, chunks: list[Chunk], error: WorkerDiedError) -> Typed:
         """Return what comes of chunks that a process died of: all but the records that are to blame."""
@@ -94,8 +84,19 @@ class TypingJob:
             return Typed(Rows.of(self.layout, [], [], [], []), [failure], Counter())
         typed = list(map_ordered(self, [[single] for single in singles], 1, self.died))
         failed = [failure for part in typed for failure in part.failed]
-        left_out = sum((part.left_out for part in typed), Counter())
-        return Typed(Rows.join([part.rows for part in typed]), failed, left_out, sum(part.seconds for part in typed))
+        remarks = sum((part.remarks for part in typed), Counter())
+        return Typed(Rows.join([part.rows for part in typed]), failed, remarks, sum(part.seconds for part in typed))
+
+
+def _remarks(molecule: Molecule) -> Counter[str]:
+    """Count what of a record is not in the molecule, unless that was asked for, and what is not known of it."""
+    remarks = Counter(molecule.notes)
+    for reason, count in molecule.left_out.items():
+        if reason != "hydrogens":
+            remarks[f"atoms left out: {reason}"] += count
+    if molecule.by_element:
+        remarks["atoms typed by their element, whose bonds RDKit cannot understand"] += molecule.by_element
+    return remarks
 
 
 def layout_of(typer: Typer, atoms: TypedAtoms) -> Layout:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gridgrad.mol.elements import SYMBOLS, VDW_RADII, atomic_number
-from gridgrad.mol.molecule import Molecule
+from gridgrad.mol.molecule import Molecule, MoleculeError
 
 __all__ = ["ElementTyper", "TypedAtoms", "Typer", "join_atoms", "type_atoms"]
 
@@ -133,9 +133,14 @@ def type_atoms(molecule: Molecule, typer: Typer | None = None) -> TypedAtoms:
     Raises
     ------
     MoleculeError
-        If the typer returns anything else than `Typer` promises.
+        If the typer raises, or returns anything else than `Typer` promises.
     """
-    types, radii, channels = (typer or ElementTyper())(molecule)
+    try:
+        types, radii, channels = (typer or ElementTyper())(molecule)
+    except (MoleculeError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise molecule.error(f"the typer raised {type(error).__name__}: {error}") from error
     types, radii, channels = np.asarray(types), np.asarray(radii, dtype=np.float64), tuple(channels)
     n, t = len(molecule), len(channels)
     if t == 0 or len(set(channels)) < t or not all(isinstance(channel, str) for channel in channels):
