@@ -77,12 +77,12 @@ def environment(name, cache):
 
 
 class Process:
-    """A package in its process."""
+    """A package in its process, which runs ``peers.py`` or another file that serves in the same way."""
 
-    def __init__(self, name, python, threads):
+    def __init__(self, name, python, threads, script="peers.py"):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         self.popen = subprocess.Popen(
-            [python, str(pathlib.Path(__file__).with_name("peers.py")), name, str(threads)],
+            [python, str(pathlib.Path(__file__).with_name(script)), name, str(threads)],
             env=os.environ | dict.fromkeys(names, str(threads)),
             text=True,
             stdin=subprocess.PIPE,
@@ -95,10 +95,9 @@ class Process:
         line = self.popen.stdout.readline()
         return json.loads(line) if line else {"reason": f"its process ended with status {self.popen.wait()}"}
 
-    def ask(self, workload, name, budget):
+    def ask(self, **question):
         if self.popen.poll() is not None:
             return {"reason": f"its process ended with status {self.popen.returncode}"}
-        question = {"workload": dataclasses.asdict(workload), "pass": name, "budget": budget}
         self.popen.stdin.write(json.dumps(question) + "\n")
         self.popen.stdin.flush()
         return self._read()
@@ -144,7 +143,8 @@ def run_rounds(processes, tasks, rounds, budget, label="table", skip=frozenset()
                 if key in reasons or key in long or key[1:] in skip:
                     continue
                 time.sleep(0.005)  # the threads of the package before stop spinning
-                reply = processes[peer].ask(workload, name, budget)
+                question = {"workload": dataclasses.asdict(workload), "pass": name, "budget": budget}
+                reply = processes[peer].ask(**question)
                 if "reason" in reply:
                     reasons[key] = reply["reason"]
                     continue

@@ -294,37 +294,44 @@ def measure(run, budget):
             return statistics.median(samples[1:])
 
 
-def answer(peer, question, loaded):
-    """Load the workload if it is another one, and time one pass."""
-    workload = Workload(**question["workload"])
-    try:
-        if loaded != workload:
-            peer.load(workload)
-        run = getattr(peer, question["pass"])()
-        return {"seconds": measure(run, question["budget"])}, workload
-    except NotOfferedError as reason:
-        return {"reason": str(reason)}, None
-    except Exception as error:  # whatever a package raises becomes its reason in the table
-        return {"reason": f"{type(error).__name__}: {error}"[:200]}, None
+class Answers:
+    """The answers of one package: loads the workload of a question if it is another one, and times one pass."""
+
+    def __init__(self, peer):
+        self.peer, self.loaded = peer, None
+
+    def __call__(self, question):
+        workload = Workload(**question["workload"])
+        if self.loaded != workload:
+            self.loaded = None
+            self.peer.load(workload)
+            self.loaded = workload
+        run = getattr(self.peer, question["pass"])()
+        return {"seconds": measure(run, question["budget"])}
 
 
-def main(name, threads):
+def serve(make):
+    """Answer questions, lines of JSON; ``make()`` imports a package and returns what answers a question."""
     # packages that print must not get into the answers
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
-        peer = PEERS[name](int(threads))
+        answer = make()
     except Exception as error:
         replies.write(json.dumps({"reason": f"{type(error).__name__}: {error}"[:200]}) + "\n")
         return
     replies.write(json.dumps({"ready": True}) + "\n")
-    loaded = None
     for line in sys.stdin:
-        reply, loaded = answer(peer, json.loads(line), loaded)
+        try:
+            reply = answer(json.loads(line))
+        except NotOfferedError as reason:
+            reply = {"reason": str(reason)}
+        except Exception as error:  # whatever a package raises becomes its reason in the table
+            reply = {"reason": f"{type(error).__name__}: {error}"[:200]}
         gc.collect()
         replies.write(json.dumps(reply) + "\n")
 
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        main(*sys.argv[1:])
+        serve(lambda: Answers(PEERS[sys.argv[1]](int(sys.argv[2]))))
