@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from support.atom_batches import make_batch
 from support.rows import refused, row
 from support.scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, evaluate, make_scene
 from torch._dynamo.exc import Unsupported
@@ -103,6 +104,18 @@ def test_entrances():
     assert_same_bits(compiled(lambda *inputs: gg.Coords2GridFunction.apply(maker, *inputs))(*scene.inputs), expected)
     center = tuple(scene.center.tolist())
     assert_same_bits(compiled(lambda *inputs: gg.coords2grid(maker, center, *inputs))(*scene.inputs[1:]), expected)
+
+
+@row("`torch.compile` of `Coords2Grid` on a `gridgrad.data.AtomBatch`, with `fixed` atoms")
+def test_batch_of_atoms():
+    module = gg.Coords2Grid(gg.GridMaker(0.5, 6.0))
+    densities, gradients = [], []
+    for run in (compiled(module), module):
+        batch = make_batch(dtype=torch.float64).requires_grad_("ligand")
+        densities.append(run(batch))
+        gradients += torch.autograd.grad((densities[-1] ** 2).sum(), batch.coords)
+    assert_same_bits(*densities)
+    assert_close(*gradients, BAR)
 
 
 @row("`torch.compile` under `torch.autocast`")
