@@ -258,3 +258,27 @@ def test_refusals_are_not_premature():
 
 def test_all_tails_are_tested():
     assert {mode[0] for mode in MODES} == set(TAILS) and {mode[2] for mode in MODES} == set(TYPES)
+
+
+@pytest.mark.parametrize("by_type", [False, True])
+@pytest.mark.parametrize("layout", ["single", "padded", "no examples", "ragged", "ragged, no examples"])
+def test_no_atoms(layout, by_type):
+    """Derivatives of nothing are empty, and zero with respect to the radii of types. (torch cannot jacrev of jacfwd.)"""
+    maker = gg.GridMaker(0.5, (1.0, 1.5, 1.0), radius_type_indexed=by_type)
+    lead = {"padded": (2, 0), "no examples": (0, 3)}.get(layout, (0,))
+    grouping = {}
+    if layout.startswith("ragged"):
+        grouping = {"batch": torch.zeros(0, dtype=torch.int64), "batch_size": 3 if layout == "ragged" else 0}
+    leaves = [torch.zeros(*lead, n, dtype=torch.float64) for n in (3, 2)]
+    leaves.append(torch.ones((2,) if by_type else lead, dtype=torch.float64))
+
+    def loss(*leaves):
+        return gg.coords2grid(maker, (0.0, 0.0, 1.0), *leaves, **grouping).square().sum()
+
+    numbers = all_of(leaves)
+    expected = tuple(tuple(torch.zeros(*a.shape, *b.shape, dtype=a.dtype) for b in leaves) for a in leaves)
+    for second in (hessian(loss, numbers), jacrev(jacrev(loss, numbers), numbers)):
+        assert_agree(second(*leaves), expected)
+    jacobian = jacrev(lambda *x: gg.coords2grid(maker, (0.0, 0.0, 1.0), *x, **grouping), numbers)(*leaves)
+    grid = gg.coords2grid(maker, (0, 0, 1), *leaves, **grouping)
+    assert_agree(jacobian, tuple(torch.zeros(*grid.shape, *a.shape, dtype=a.dtype) for a in leaves))

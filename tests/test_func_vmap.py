@@ -181,3 +181,14 @@ def test_vmap_of_batch_without_batch_size():
         vmap(lambda batch: gg.coords2grid(gg.GridMaker(), center, *scene.inputs[1:], batch=batch))(
             torch.zeros(2, 3).long()
         )
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode[0] == "quintic"], ids=mode_id)
+def test_vmap_over_nothing(mode):
+    """A mapped dimension of size 0 stays one, in derivatives too."""
+    scene = small_scene(mode)
+    _, loss = functions(scene, ("coords",))[0]
+    nothing = scene.coords.new_empty(0, *scene.coords.shape)
+    assert vmap(loss)(nothing).shape == (0,)
+    assert vmap(grad(loss))(nothing).shape == nothing.shape
+    assert vmap(hessian(loss))(nothing).shape == (0, *scene.coords.shape, *scene.coords.shape)

@@ -27,7 +27,7 @@ class Stacked:
         Give each example its own radii even if they are shared.
     """
 
-    __slots__ = ("atoms", "by_type", "n_examples", "own_radii", "shared_radii", "size")
+    __slots__ = ("atoms", "by_type", "n_examples", "n_rows", "own_radii", "shared_radii", "size")
 
     def __init__(self, size, dims, coords, types, radii, offsets, spec, own_radii):
         self.size = size
@@ -35,6 +35,7 @@ class Stacked:
         self.shared_radii = radii.dim() - (dims[2] is not None) == 1
         self.own_radii = own_radii or dims[2] is not None or not self.shared_radii
         lead = self._lead(coords, dims[0])
+        self.n_rows = lead.shape[1]  # N or B
         if offsets is not None:
             offsets = self._lead(offsets, dims[3])
             self.n_examples = offsets.shape[1] - 1
@@ -151,4 +152,4 @@ class Stacked:
         if is_radii and self.by_type:
             gradient = gradient.unflatten(0, (self.size, self.n_examples))
             return gradient.sum(1) if self.shared_radii else gradient
-        return gradient.unflatten(0, (self.size, gradient.shape[0] // self.size))
+        return gradient.unflatten(0, (self.size, self.n_rows))
