@@ -263,7 +263,7 @@ def test_all_tails_are_tested():
 @pytest.mark.parametrize("by_type", [False, True])
 @pytest.mark.parametrize("layout", ["single", "padded", "no examples", "ragged", "ragged, no examples"])
 def test_no_atoms(layout, by_type):
-    """Derivatives of nothing are empty, and zero with respect to the radii of types. (torch cannot jacrev of jacfwd.)"""
+    """Derivatives of nothing are empty, and zero by the radii of types; torch has no jacrev of jacfwd there."""
     maker = gg.GridMaker(0.5, (1.0, 1.5, 1.0), radius_type_indexed=by_type)
     lead = {"padded": (2, 0), "no examples": (0, 3)}.get(layout, (0,))
     grouping = {}
