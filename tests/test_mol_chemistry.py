@@ -11,6 +11,7 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from gridgrad.mol import GninaTyper, Molecule, MoleculeError, read_molecules
 from gridgrad.mol.geometry import bonds_by_distance, close_pairs
+from gridgrad.mol.protonation import charge_groups
 from gridgrad.mol.residues import _table, template
 
 AMINO_ACIDS = "ARNDCQEGHILKMFPSTWYV"
@@ -400,3 +401,61 @@ def test_what_cannot_be_understood_is_known_by_its_element(tmp_path):
                                 else line for i, line in enumerate(text.split("\n"))))  # fmt: skip
     chemistry = one(broken).chemistry()
     assert chemistry.by_element.tolist() == [True] * 5 + [False] and not chemistry.aromatic.any()
+
+
+# --- hydrogens as atoms -----------------------------------------------------------------------------------------------
+
+
+def test_added_hydrogens_change_no_type():
+    typer = GninaTyper()
+    for path in (posebusters("1uou", "protein_one_lig_removed.pdb"), posebusters("1uou", "ligand.sdf")):
+        bare = one(path, hydrogens=False)
+        full = bare.with_hydrogens()
+        assert len(full) == len(bare) + bare.chemistry().hydrogens.sum()
+        assert (full.elements[len(bare) :] == 1).all() and np.array_equal(full.coords[: len(bare)], bare.coords)
+        np.testing.assert_array_equal(typer(full)[0][: len(bare)], typer(bare)[0])
+        length = np.linalg.norm(full.coords[full.bonds[:, 0]] - full.coords[full.bonds[:, 1]], axis=1)
+        assert (length[full.bonds[:, 1] >= len(bare)] < 1.5).all()
+        assert full.notes[-1] == f"{len(full) - len(bare)} hydrogens added" and "hydrogens" not in full.left_out
+        if bare.sites is not None:
+            parent = dict(full.bonds[:, ::-1].tolist())
+            for index in range(len(bare), len(full)):
+                assert full.sites.residues[index] == full.sites.residues[parent[index]]
+
+
+def test_acids_and_bases_are_charged_where_asked(tmp_path):
+    molecule = embedded(Chem.MolFromSequence("ADEKRH"), iterations=0)
+    path = tmp_path / "p.pdb"
+    path.write_text(pdb_text(Chem.RemoveHs(molecule)))
+    protein = one(path)
+    assert Chem.GetFormalCharge(protein.with_hydrogens().to_rdkit()) == 0
+    charged = protein.with_hydrogens(charged=True)
+    found = {
+        f"{charged.sites.residue_names[i]} {charged.sites.atom_names[i]}": charge
+        for i, charge in enumerate(charged.chemistry().charges.tolist())
+        if charge
+    }
+    assert found.pop("ALA N") == found.pop("LYS NZ") == found.pop("ARG NE") == 1
+    assert (
+        sorted(name[:6] for name in found) == ["ASP OD", "GLU OE", "HIS O", "HIS OX"][: len(found)] or len(found) == 3
+    )
+    assert set(found.values()) == {-1} and sum(charged.chemistry().charges) == 0
+    # what has hydrogens stays as it is
+    path.write_text(pdb_text(molecule))
+    assert Chem.GetFormalCharge(one(path).with_hydrogens(charged=True).to_rdkit()) == 0
+
+
+@pytest.mark.parametrize(
+    ("smiles", "expected"),
+    [
+        ("CC(=O)O", "CC(=O)[O-]"), ("CC(=O)OC", "CC(=O)OC"), ("CN", "C[NH3+]"), ("CNC", "C[NH2+]C"),
+        ("CN(C)C", "C[NH+](C)C"), ("CC(=O)N", "CC(N)=O"), ("c1ccccc1N", "Nc1ccccc1"), ("CC(N)=N", "CC(N)=[NH2+]"),
+        ("CN=C(N)N", "C[NH+]=C(N)N"), ("COP(=O)(O)O", "COP(=O)([O-])[O-]"), ("CS(=O)(=O)O", "CS(=O)(=O)[O-]"),
+        ("CS(=O)(=O)N", "CS(N)(=O)=O"), ("Oc1ccccc1", "Oc1ccccc1"), ("C#N", "C#N"), ("CNO", "CNO"),
+        ("c1c[nH]cn1", "c1c[nH]cn1"), ("CSC(=N)N", "CSC(=N)N"),
+    ],
+)  # fmt: skip
+def test_groups_that_are_charged(smiles, expected):
+    molecule = Chem.MolFromSmiles(smiles)
+    charge_groups(molecule)
+    assert Chem.MolToSmiles(molecule) == Chem.CanonSmiles(expected)

@@ -1,5 +1,6 @@
 """smina's types and gnina's channels: the table, types known by hand, what hydrogens and formats must not change."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -180,3 +181,36 @@ def test_typers_pickle(typer):
     assert copy.channels == typer.channels
     for ours, theirs in zip(typer(pickle.loads(pickle.dumps(ligand)))[:2], copy(ligand)[:2]):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def turned(molecule, axes):
+    return dataclasses.replace(molecule, coords=molecule.coords[:, axes] * [1, -1, -1])
+
+
+def test_open_babels_types_where_hydrogens_are_absent():
+    """Its rings with nitrogen are not aromatic, and its acids depend on which way is up."""
+    receptor = next(read_molecules(posebusters("1uou", "protein_one_lig_removed.pdb")))
+    chemical, babel = GninaTyper(), GninaTyper(openbabel=True)
+    names = np.array(chemical.channels)
+    where = {name: receptor.sites.residue_names == name for name in ("TRP", "HIS", "TYR")}
+    of_ring = np.char.startswith(names, "Aromatic")
+    counts = {
+        name: [of_ring[typer(receptor)[0][mask]].sum() for typer in (chemical, babel)] for name, mask in where.items()
+    }
+    assert counts == {"TRP": [32, 0], "HIS": [18, 0], "TYR": [6, 6]}
+    rings = where["TRP"] | where["HIS"]
+    nitrogens = receptor.elements == 7
+    side = ~np.isin(receptor.sites.atom_names, ["N"])
+    assert set(names[babel(receptor)[0][rings & nitrogens & side]]) == {"NitrogenXSAcceptor"}
+    assert list(names[chemical(receptor)[0][rings & nitrogens & side]]).count("NitrogenXSDonor") == 10
+
+    acids = np.isin(receptor.sites.residue_names, ["ASP", "GLU"]) & (receptor.elements == 8)
+    other = turned(receptor, [1, 0, 2])
+    np.testing.assert_array_equal(chemical(receptor)[0], chemical(other)[0])
+    changed = babel(receptor)[0] != babel(other)[0]
+    assert changed.any() and not changed[~acids & ~np.isin(receptor.sites.atom_names, ["O", "OXT"])].any()
+
+    full = receptor.with_hydrogens()
+    np.testing.assert_array_equal(babel(full)[0], chemical(full)[0])
+    ligand = next(read_molecules(posebusters("1uou", "ligand.sdf")))
+    np.testing.assert_array_equal(babel(ligand)[0], chemical(ligand)[0])

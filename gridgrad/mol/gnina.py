@@ -107,6 +107,11 @@ def _channel_of_type(groups: tuple[tuple[str, ...], ...]) -> np.ndarray:
 
 
 _CHANNELS = {part: _channel_of_type(groups) for part, groups in _MAPS.items()}
+_NAMES = {part: tuple("_".join(group) for group in groups) for part, groups in _MAPS.items()}
+_RADII = {
+    "xs": np.array([kind.xs_radius for kind in GNINA_TYPES]),
+    "covalent": np.array([kind.covalent_radius for kind in GNINA_TYPES]),
+}
 
 _BY_ELEMENT = np.full(256, _GENERIC, dtype=np.int64)
 for _index, _kind in reversed(tuple(enumerate(GNINA_TYPES))):
@@ -148,18 +153,18 @@ class GninaTyper:
     def __post_init__(self):
         if self.part not in _MAPS:
             raise ValueError(f"part: got {self.part!r}, expected 'receptor', 'ligand' or None")
-        if self.radii not in ("xs", "covalent"):
+        if self.radii not in _RADII:
             raise ValueError(f"radii: got {self.radii!r}, expected 'xs' or 'covalent'")
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels: the types of each, joined by "_" as in libmolgrid."""
-        return tuple("_".join(group) for group in _MAPS[self.part])
+        return _NAMES[self.part]
 
     @property
     def type_radii(self) -> np.ndarray:
         """Radius of each of smina's 28 types in angstrom, (28,)."""
-        return np.array([kind.xs_radius if self.radii == "xs" else kind.covalent_radius for kind in GNINA_TYPES])
+        return _RADII[self.radii].copy()
 
     @property
     def channel_radii(self) -> np.ndarray | None:
@@ -187,7 +192,7 @@ class GninaTyper:
         if types.ndim != 1 or types.dtype.kind not in "iu":
             raise ValueError(f"types: got {types.dtype} of shape {types.shape}, expected integers (N,)")
         known = np.where((types < 0) | (types >= len(GNINA_TYPES)), _GENERIC, types)
-        return np.where(types < 0, -1, _CHANNELS[self.part][known]), self.type_radii[known], self.channels
+        return np.where(types < 0, -1, _CHANNELS[self.part][known]), _RADII[self.radii][known], self.channels
 
     def __call__(self, molecule: Molecule) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Return channels (N,), radii (N,) and channel names.

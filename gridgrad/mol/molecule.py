@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gridgrad.mol.chemistry import (
     perceive,
     sanitize,
 )  # fmt: skip
+from gridgrad.mol.protonation import add_hydrogens, charge_groups
 from gridgrad.mol.residues import Template
 
 __all__ = ["ALTERNATIVE", "Molecule", "MoleculeError", "Sites"]
@@ -85,6 +87,13 @@ class Sites:
         names = ("atom_names", "residue_names", "chains", "numbers", "residues", "charges")
         of_atoms = {name: getattr(self, name)[kept] for name in names}
         return Sites(**of_atoms, links=_renumbered(self.links, kept), templates=self.templates)
+
+    def with_hydrogens(self, parents: np.ndarray, charges: np.ndarray) -> Sites:
+        """Return the sites with a hydrogen on each of some atoms behind the others, and the charges of all."""
+        places = np.concatenate([np.arange(len(self.residues)), parents])
+        names = np.concatenate([self.atom_names, np.full(len(parents), "H")])
+        others = {name: getattr(self, name)[places] for name in ("residue_names", "chains", "numbers", "residues")}
+        return replace(self, atom_names=names, charges=charges, **others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +187,39 @@ class Molecule:
     def without_hydrogens(self) -> Molecule:
         """Return the same molecule without its hydrogen atoms."""
         return self.subset(self.elements != 1, "hydrogens")
+
+    def with_hydrogens(self, *, charged: bool = False) -> Molecule:
+        """Return the same molecule with the hydrogens that fill its valences as atoms, behind the others.
+
+        Parameters
+        ----------
+        charged : bool, default False
+            Charge acids and bases as in water at pH 7 beforehand, where the file has no hydrogens on them: carboxylates
+            and phosphates lose theirs, amines, amidines and guanidines get one. Histidine stays neutral.
+
+        Raises
+        ------
+        MoleculeError
+            If RDKit cannot sanitize the molecule.
+        """
+        molecule = self.to_rdkit()
+        if charged:
+            charge_groups(molecule)
+        molecule = add_hydrogens(molecule)
+        chemistry = perceive(molecule)
+        parents = chemistry.bonds[chemistry.bonds[:, 1] >= len(self), 0]  # of the new atoms, in their order
+        return replace(
+            self,
+            elements=chemistry.elements,
+            coords=molecule.GetConformer().GetPositions(),
+            bonds=chemistry.bonds,
+            _rdkit=partial(copy, molecule),
+            left_out={reason: n for reason, n in self.left_out.items() if reason != "hydrogens"},
+            notes=(*self.notes, f"{len(parents)} hydrogens added"),
+            sites=None if self.sites is None else self.sites.with_hydrogens(parents, chemistry.charges),
+            index=None,
+            _whole=None,
+        )
 
     def without_unknown(self) -> Molecule:
         """Return the same molecule without dummy atoms and atoms of unknown elements."""
