@@ -9,17 +9,19 @@ from gridgrad.gridmaker import GridMaker
 from gridgrad.modules import Coords2Grid
 
 __version__ = version("gridgrad")
-_SUBPACKAGES = ("data", "io", "mol", "plot")
+_SUBPACKAGES = ("data", "fit", "io", "mol", "plot")
 
-__all__ = ["Coords2Grid", "Coords2GridFunction", "GridMaker", "__version__", "coords2grid", "show_config"]
+__all__ = ["Coords2Grid", "Coords2GridFunction", "GridMaker", "__version__", "coords2grid", "fit_atoms", "show_config"]
 
 
 def __getattr__(name: str):
     """Import a subpackage when it is asked for: ``import gridgrad`` needs and takes little."""
+    if name == "fit_atoms":
+        return importlib.import_module("gridgrad.fit").fit_atoms
     if name in _SUBPACKAGES:
         return importlib.import_module(f"gridgrad.{name}")
     raise AttributeError(f"module 'gridgrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBPACKAGES})
+    return sorted({*globals(), *_SUBPACKAGES, *__all__})

@@ -29,7 +29,7 @@ TORCH = "torch==2.13.0"
 REQUIREMENTS = {
     "libmolgrid": ["numpy<2", "molgrid==0.5.5"],
     "molvoxel": ["molvoxel==0.2.0", "numba"],
-    "PyUUL": ["numpy", "pyuul==0.4.2"],
+    "PyUUL": ["numpy", "scipy", "pyuul==0.4.2"],
 }
 WORKLOADS = {
     "ligand (40 atoms, 14 channels, 48³)": Workload(40, 14),

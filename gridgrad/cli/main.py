@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_grid(commands)
     _add_prepare(commands)
+    _add_fit(commands)
     demo = commands.add_parser(
         "demo", help="grid a real molecule, differentiate it twice, check closed forms, draw pictures"
     )
@@ -191,6 +192,28 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
     add("--part-records", type=int, default=1 << 17, metavar="N", help="records of a part (default: %(default)s)")
 
 
+def _add_fit(commands: argparse._SubParsersAction) -> None:
+    fit = commands.add_parser(
+        "fit",
+        help="find the atoms of a grid",
+        description="Find the atoms whose density a .npz, .pt, .dx, .mrc, .map or .ccp4 file holds. The names of "
+        "channels tell elements and radii where they are those of the element typer or of gnina's.",
+    )
+    fit.set_defaults(run=_run_fit)
+    add = fit.add_argument
+    add("grid", type=Path, metavar="GRID", help="grid file")
+    add("--output", "-o", type=Path, required=True, metavar="OUT", help="molecule file: .sdf or .xyz")
+    add("--element", metavar="SYMBOL", help="element of the channels whose name tells none")
+    add("--radius", type=float, metavar="A", help="radius of all atoms (default: by channel)")
+    add("--atoms", type=int, metavar="N", help="number of atoms (default: as many as there are)")
+    add("--min-distance", type=float, default=0.6, metavar="A",
+        help="least distance of atoms of a channel when they are set (default: %(default)s)")  # fmt: skip
+    add("--method", default="newton", choices=("newton", "lbfgs"), help="how atoms are moved (default: %(default)s)")
+    add("--tail", choices=("quadratic", "quintic", "truncated"), help="how the Gaussian ends (default: as written)")
+    add("--radius-scale", type=float, metavar="F", help="factor on every radius (default: as written)")
+    add("--gaussian-radius-multiple", type=float, metavar="M", help="radii to the tail (default: as written)")
+
+
 def _run_grid(arguments: argparse.Namespace) -> int:
     from gridgrad.cli.grid import run
 
@@ -199,6 +222,12 @@ def _run_grid(arguments: argparse.Namespace) -> int:
 
 def _run_prepare(arguments: argparse.Namespace) -> int:
     from gridgrad.cli.prepare import run
+
+    return run(arguments)
+
+
+def _run_fit(arguments: argparse.Namespace) -> int:
+    from gridgrad.cli.fit import run
 
     return run(arguments)
 

@@ -1,5 +1,6 @@
 """Molecules: files, elements, atom types (extra ``mol``)."""
 
+from gridgrad.mol.channels import element_of_channel
 from gridgrad.mol.chemistry import Chemistry
 from gridgrad.mol.elements import SYMBOLS, VDW_RADII
 from gridgrad.mol.gnina import GNINA_LIGAND_MAP, GNINA_RECEPTOR_MAP, GNINA_TYPES, GninaTyper
@@ -13,6 +14,6 @@ from gridgrad.mol.typers import ElementTyper, TypedAtoms, Typer, join_atoms, typ
 __all__ = [
     "FORMATS", "GNINA_LIGAND_MAP", "GNINA_RECEPTOR_MAP", "GNINA_TYPES", "PROPERTIES", "SYMBOLS", "VDW_RADII",
     "Chemistry", "ElementTyper", "GninaTyper", "MappedTyper", "Molecule", "MoleculeError", "OneHotTyper",
-    "PropertyTyper", "Sites", "TypedAtoms", "Typer", "count_records", "grid_atoms", "join_atoms", "read_map",
-    "read_molecules", "type_atoms",
+    "PropertyTyper", "Sites", "TypedAtoms", "Typer", "count_records", "element_of_channel", "grid_atoms", "join_atoms",
+    "read_map", "read_molecules", "type_atoms",
 ]  # fmt: skip
