@@ -85,7 +85,7 @@ def compare_grids(processes, folder):
     return good
 
 
-def run_rounds(processes, folder, rounds, budget):
+def run_rounds(processes, folder, rounds, budget, clock):
     """Return the seconds of a batch by round, by (pass and arguments, package)."""
     times = {}
     for number in range(rounds):
@@ -95,6 +95,7 @@ def run_rounds(processes, folder, rounds, budget):
         for what, name in tasks:
             time.sleep(0.005)  # the threads of the package before stop spinning
             question = {"pass": what[0], "arguments": what[1:], "budget": budget}
+            question["clock"] = "perf_counter" if what[0] == "workers" else clock
             reply = processes[name].ask(folder=str(folder), **question)
             if "seconds" in reply:
                 times.setdefault((what, name), {})[number] = reply["seconds"]
@@ -234,6 +235,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--budget", type=float, default=1.0, help="seconds for each package, pass and round")
+    parser.add_argument("--processor-time", action="store_true", help="leave out what other processes took")
     parser.add_argument("--million", action="store_true", help="a store of a million molecules as well")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("~/.cache/gridgrad-peers").expanduser())
     parser.add_argument("--picture", type=pathlib.Path, default=ROOT / "docs" / "_static" / "loaders.png")
@@ -242,21 +244,22 @@ def main():
     from loader_data import write
 
     how = conditions(options.threads, options.rounds).partition(", milliseconds")[0]
-    load = os.getloadavg()[0]
+    clock, load = ("process_time" if options.processor_time else "perf_counter"), os.getloadavg()[0]
     processes = start(options.cache, options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         data = write(folder)
         try:
             good = THEM not in processes or compare_grids(processes, folder)
-            times = run_rounds(processes, folder, options.rounds, options.budget)
+            times = run_rounds(processes, folder, options.rounds, options.budget, clock)
             kept = processes[US].ask(folder=name, **{"pass": "kept"}, arguments=["complexes"])["value"]
         finally:
             for process in processes.values():
                 process.close()
         lines = notes(times, kept, data) + (million(folder) if options.million else [])
     print(f"\n{table(times, list(processes))}\n\n" + "\n".join(lines))
-    print(f"\n{how}; in brackets how many times as many as libmolgrid. Load of the machine before the run: {load:.2f}.")
+    unit = "a second of processor time" if options.processor_time else "a second"
+    print(f"\n{how}; {unit}; in brackets how many times as many as libmolgrid. Load before the run: {load:.2f}.")
     if not options.no_picture:
         picture(times, list(processes), options.picture)
         print(f"picture: {options.picture}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -86,28 +86,25 @@ class AtomStore:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
         """Return the molecules of some rows as a batch, with their names."""
-        rows = chosen_examples(rows, len(self))
-        batch = self._gather(rows)
-        places = np.searchsorted(self._bounds, rows, side="right") - 1
-        names = []
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-            ends, text = self._blocks[place].names
-            start, stop = ends[row - self._starts[place] :][:2].tolist()
-            names.append(str(text[start:stop], "utf-8", "replace"))
-        batch.names = tuple(names)
-        return batch
+        blocks, local = self._places(rows)
+        return self._batch(blocks, local, _names(blocks, local))
 
     def gather(self, rows: int | slice | Sequence[int] | np.ndarray | torch.Tensor) -> AtomBatch:
         """Return the molecules of some rows as a batch without names, which is faster."""
-        return self._gather(chosen_examples(rows, len(self)))
+        return self._batch(*self._places(rows), None)
 
-    def _gather(self, rows: np.ndarray) -> AtomBatch:
+    def _places(self, rows: Any) -> tuple[list[Block], np.ndarray]:
+        """Return the record batch of each row, once if it is the same for all, and the rows within them."""
+        rows = chosen_examples(rows, len(self))
         places = np.searchsorted(self._bounds, rows, side="right") - 1
-        local = rows - self._bounds[places]
-        one = len(rows) > 0 and bool((places == places[0]).all())
-        gather = _gather_from_one if one else _gather_from_many
+        if len(rows) and (places == places[0]).all():
+            places = places[:1]
+        return [self._blocks[place] for place in places.tolist()], rows - self._bounds[places]
+
+    def _batch(self, blocks: list[Block], local: np.ndarray, names: list[str] | None) -> AtomBatch:
+        gather = _gather_from_one if len(blocks) == 1 else _gather_from_many
         try:
-            offsets, columns = gather([self._blocks[p] for p in places.tolist()], local, self._layout)
+            offsets, columns = gather(blocks, local, self._layout)
         except IndexError as error:
             raise StoreError(f"{self.path}: {error}; the store is damaged, see AtomStore.verify") from error
         coords, types, *radii = columns
@@ -115,7 +112,7 @@ class AtomStore:
             types = types.astype(np.int64)
         radii = self._radii[types] if self._radii is not None else radii[0]
         arrays = (torch.from_numpy(array) for array in (coords, types, radii, offsets))
-        return AtomBatch(*arrays, channels=self.channels)
+        return AtomBatch(*arrays, names=names, channels=self.channels)
 
     __getitems__ = __getitem__
 
@@ -189,6 +186,16 @@ class AtomStore:
             same = all(np.array_equal(block.offsets, offsets_of(block.batch, name)) for name in self._layout.columns)
             if not same or (np.diff(block.offsets) < 0).any():
                 raise StoreError(f"{self.path}: offsets of record batch {number} do not agree; the store is damaged")
+
+
+def _names(blocks: list[Block], local: np.ndarray) -> list[str]:
+    """Return the names of rows."""
+    if len(blocks) == 1:
+        ends, text = blocks[0].names
+        bounds = zip(ends[local].tolist(), ends[local + 1].tolist(), strict=True)
+        return [str(text[start:stop], "utf-8", "replace") for start, stop in bounds]
+    rows = zip((block.names for block in blocks), local.tolist(), strict=True)
+    return [str(text[ends.item(row) : ends.item(row + 1)], "utf-8", "replace") for (ends, text), row in rows]
 
 
 def _gather_from_one(blocks: list[Block], local: np.ndarray, layout: Layout) -> tuple[np.ndarray, Iterable[np.ndarray]]:
