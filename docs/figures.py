@@ -5,8 +5,11 @@ Lines are closed forms, dots are what the kernels return.
     python docs/figures.py [FOLDER]
 """
 
+import importlib.util
 import math
 import sys
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,9 +22,11 @@ import torch
 
 import gridgrad as gg
 from gridgrad.grid.profile import profile_coefficients
+from gridgrad.mol import GninaTyper, grid_atoms, join_atoms, read_molecules, type_atoms
 
 TAILS = ("quadratic", "quintic", "truncated", "binary")
 COLORS = {"quadratic": "#0072b2", "quintic": "#d55e00", "truncated": "#009e73", "binary": "#7a5195"}
+PART_COLORS = {"receptor": "#0072b2", "ligand": "#d55e00"}
 STYLE = {
     "figure.facecolor": "white",
     "font.size": 10,
@@ -162,6 +167,41 @@ def experiment(path):
     plt.close(figure)
 
 
+def channels(path):
+    """Draw the 28 channels of gnina of a receptor and its ligand, in a slab that holds the ligand, seen from above."""
+    spec = importlib.util.find_spec("posebusters")  # for its data; the package itself is not imported
+    folder = Path(spec.submodule_search_locations[0], "datasets", "pdb", "1uou")
+    files = {"receptor": "1uou_protein_one_lig_removed.pdb", "ligand": "1uou_ligand.sdf"}
+    molecules = {part: next(read_molecules(folder / name)) for part, name in files.items()}
+    ligand = molecules["ligand"].without_hydrogens()
+    center = ligand.coords.mean(axis=0)
+    axes = np.linalg.svd(ligand.coords - center)[2]  # the longest first, the shortest is the line of sight
+    axes[2] *= np.linalg.det(axes)
+    atoms = join_atoms(**{part: type_atoms(m, GninaTyper(part)) for part, m in molecules.items()})
+    atoms = replace(atoms, coords=(atoms.coords - center) @ axes.T)
+    grid = grid_atoms(gg.GridMaker(0.125, (18, 18, 5)), atoms, np.zeros(3))
+    shown = (np.abs(atoms.coords) <= grid.extent[:, 1]).all(axis=1)
+    bonds = ((ligand.coords - center) @ axes.T)[ligand.bonds]
+    figure, panels = plt.subplots(4, 7, figsize=(11.5, 8), sharex=True, sharey=True, layout="constrained")
+    for index, (panel, name) in enumerate(zip(panels.flat, atoms.channels)):
+        part, _, kinds = name.partition(" ")
+        shades = mpl.colors.LinearSegmentedColormap.from_list(part, ["white", PART_COLORS[part]])
+        extent = grid.extent[:2].ravel()
+        panel.imshow(grid.density[index].max(axis=2).T, origin="lower", extent=extent, cmap=shades, vmin=0, vmax=1)
+        for pair in bonds:
+            panel.plot(pair[:, 0], pair[:, 1], color="black", lw=0.7)
+        count = int((shown & (atoms.types == index)).sum())
+        panel.text(0.97, 0.03, str(count), transform=panel.transAxes, ha="right", va="bottom", fontsize=8)
+        words = kinds.replace("_", " ").replace("CarbonXS", "Carbon XS")
+        panel.set_title("\n".join(textwrap.wrap(f"{index}  {words}", 25)), fontsize=7, loc="left")
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set(visible=True, color="0.7")
+    for row, part in ((0, "receptor"), (2, "ligand")):
+        panels[row, 0].set_ylabel(part, fontsize=11)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def draw(folder):
     """Draw all figures into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +209,7 @@ def draw(folder):
         profiles(folder / "profiles.svg")
         multiples(folder / "multiples.svg")
         experiment(folder / "one_atom.svg")
+        channels(folder / "channels.png")
 
 
 if __name__ == "__main__":

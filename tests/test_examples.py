@@ -22,7 +22,7 @@ def test_examples(page):
 
 
 @pytest.mark.parametrize(
-    ("page", "needs"), [("molecules.md", ["rdkit"]), ("data.md", ["rdkit", "gemmi", "posebusters"])]
+    ("page", "needs"), [(page, ["rdkit", "gemmi", "posebusters"]) for page in ("molecules.md", "data.md")]
 )
 def test_pages_from_top_to_bottom(page, needs):
     """Their blocks run one after the other."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +216,16 @@ def test_open_babels_types_where_hydrogens_are_absent():
     np.testing.assert_array_equal(babel(full)[0], chemical(full)[0])
     ligand = next(read_molecules(posebusters("1uou", "ligand.sdf")))
     np.testing.assert_array_equal(babel(ligand)[0], chemical(ligand)[0])
+
+
+def test_the_table_of_the_page():
+    page = Path(__file__).resolve().parents[1] / "docs" / "molecules.md"
+    if not page.exists():
+        pytest.skip("needs the documentation beside the tests")
+    lines = re.findall(r"^\| \d+ \|.*$", page.read_text(encoding="utf-8"), re.M)
+    parts = [GninaTyper(part).from_types(range(28))[0] for part in ("receptor", "ligand")]
+    for number, (line, kind) in enumerate(zip(lines, GNINA_TYPES, strict=True)):
+        index, name, _, *rest = (cell.strip() for cell in line.strip("|").split("|"))
+        channels = ["–" if part[number] < 0 else str(part[number]) for part in parts]
+        assert (index, name) == (str(number), kind.name)
+        assert rest == [f"{kind.xs_radius:.2f}", f"{kind.covalent_radius:.2f}", *channels]
