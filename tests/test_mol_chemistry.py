@@ -63,6 +63,25 @@ def test_distances_tell_the_bonds_of_ligands(hydrogens):
         assert found == {tuple(sorted(pair)) for pair in ligand.bonds.tolist()}
 
 
+def test_hydrogens_stay_with_their_residue(tmp_path):
+    """Of two molecules on top of one another each keeps its hydrogens; CONECT is stronger than both."""
+    atoms = [
+        ("C", "ONE", 1, 0, 0, 0),
+        ("C", "TWO", 2, 1.0, 0, 0),
+        ("H", "ONE", 1, 0.9, 0.3, 0),
+        ("H", "TWO", 2, 0.1, 1.0, 0.2),
+    ]
+    text = "".join(
+        f"HETATM{i:5d}  {z:<3} {residue} A{number:4d}    {x:8.3f}{y:8.3f}{w:8.3f}  1.00  0.00{z:>12}\n"
+        for i, (z, residue, number, x, y, w) in enumerate(atoms, 1)
+    )
+    path = tmp_path / "h.pdb"
+    for conect, expected in (("", {(0, 2), (1, 3)}), ("CONECT    3    2\n", {(1, 2), (1, 3)})):
+        path.write_text(text + conect)
+        bonds = {tuple(sorted(pair)) for pair in one(path).chemistry().bonds.tolist()}
+        assert {pair for pair in bonds if pair[1] > 1} == expected
+
+
 def test_metals_and_doubled_atoms_have_no_bonds_by_distance():
     coords = np.array([[0.0, 0, 0], [2.0, 0, 0], [2.1, 0, 0], [8.0, 0, 0], [8.7, 0, 0]])
     assert bonds_by_distance(np.array([30, 7, 7, 1, 1]), coords).size == 0

@@ -11,6 +11,8 @@ and the grids of the types that libmolgrid found, in its channels. The exit stat
 are 99.5 % of the ligands' atoms, 98 % of the receptors' in 2 and 3, 90 % of each type of at least 20 atoms, and grids
 to 1e-5 of their largest value.
 
+Printed as well, without libmolgrid: how many types of the ligands follow from elements and positions alone.
+
 libmolgrid runs in an environment of its own, made on demand as for compare_peers.py. Where it cannot be installed,
 the comparison is skipped: the reason is printed and the exit status is 0.
 
@@ -162,6 +164,23 @@ def print_comparison(comparisons):
         print(f"{one.name:<44} {sum(one.pairs.values()):>11} {one.percent:>7.2f} %{limit}")
 
 
+def print_positions_alone(ligands):
+    """Say how many heavy atoms have the same type when bonds and orders have to be found by geometry."""
+    from gridgrad.mol import GninaTyper, Molecule, read_molecules
+
+    typer = GninaTyper()
+    for hydrogens in (True, False):
+        count = equal = 0
+        for path in (path for name, path in ligands.items() if name.endswith(".sdf")):
+            for ligand in read_molecules(path, hydrogens=hydrogens):
+                bare = Molecule(ligand.elements, ligand.coords, None, ligand.name, path, ligand.record)
+                heavy = ligand.elements != 1
+                count += int(heavy.sum())
+                equal += int((typer(bare)[0] == typer(ligand)[0])[heavy].sum())
+        title = f"types from elements and positions alone, {'with' if hydrogens else 'without'} hydrogens"
+        print(f"{title}: {100 * equal / count:.2f} % of {count} heavy atoms")
+
+
 def print_recalls(title, comparison, names):
     print(f"\n{title}: recall by type")
     for kind, (n, percent) in comparison.recalls().items():
@@ -188,12 +207,13 @@ def main():
     import gridgrad as gg
     from gridgrad.mol import GNINA_TYPES, GninaTyper, read_molecules
 
+    ligands, receptors = sources()
+    print_positions_alone(ligands)
     try:
         python = environment("libmolgrid", options.cache)
     except RuntimeError as reason:
         print(f"skipped: {reason}")
         return 0
-    ligands, receptors = sources()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         questions, jobs = [], []  # path and part; what is compared, the molecule as we read it, our typer

@@ -86,11 +86,13 @@ def assemble(elements: np.ndarray, coords: np.ndarray, bonds: np.ndarray | None 
     """
     n = len(elements)
     draft = _Draft(elements.tolist(), coords, covalent_radii(elements).tolist(), [0] * n, [{} for _ in range(n)])
-    near = bonds_by_distance(elements, coords) if bonds is None else bonds
     residue = np.zeros(n, dtype=np.int64) if sites is None else sites.residues
     links = np.empty((0, 2), dtype=np.int64) if sites is None else sites.links
-    for i, j in near[(elements[near] == 1).any(axis=1)].tolist():
-        draft.add(i, j)
+    near = bonds_by_distance(elements, coords, residue) if bonds is None else bonds
+    for pairs in (links[(elements[links] == 1).sum(axis=1) == 1], near[(elements[near] == 1).any(axis=1)]):
+        for i, j in pairs.tolist():
+            if not draft.bonds[i if elements[i] == 1 else j]:  # a hydrogen has one bond, by preference the recorded one
+                draft.add(i, j)
     heavy = near[(elements[near] != 1).all(axis=1)]
     same = residue[heavy[:, 0]] == residue[heavy[:, 1]]
     for atoms, inside, recorded in _by_residue(residue, heavy[same], links):

@@ -65,10 +65,11 @@ def close_pairs(coords: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarr
     return i, j, distance[near]
 
 
-def bonds_by_distance(elements: np.ndarray, coords: np.ndarray) -> np.ndarray:
+def bonds_by_distance(elements: np.ndarray, coords: np.ndarray, residues: np.ndarray | None = None) -> np.ndarray:
     """Return the pairs of atoms that are as close as bonded ones, (M, 2).
 
-    A hydrogen has one bond, to the heavy atom that is nearest in units of the sum of their radii; metals have none.
+    A hydrogen has one bond, to the heavy atom that is nearest in units of the sum of their radii, in its own residue if
+    there is one; metals have none.
     """
     radii = covalent_radii(elements)
     organic = np.flatnonzero(~is_metal(elements) & (elements > 0))
@@ -85,6 +86,7 @@ def bonds_by_distance(elements: np.ndarray, coords: np.ndarray) -> np.ndarray:
     one = light == 1
     hydrogen = np.where(elements[i] == 1, i, j)[one]
     partner = np.where(elements[i] == 1, j, i)[one]
-    order = np.lexsort((relative[one], hydrogen))
+    stranger = np.zeros(len(hydrogen), dtype=bool) if residues is None else residues[hydrogen] != residues[partner]
+    order = np.lexsort((relative[one], stranger, hydrogen))
     _, first = np.unique(hydrogen[order], return_index=True)
     return np.concatenate([heavy, np.stack([partner, hydrogen], axis=1)[order][first]])
