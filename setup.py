@@ -25,13 +25,15 @@ LEVELS = {"baseline": []}
 if X86:
     LEVELS["avx2"] = ["-mavx2", "-mfma"]
     LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
-# NaN and infinity keep their meaning; only errno and floating-point traps are given up, which vectorised selects need
+# NaN and infinity keep their meaning; only errno and floating-point traps are given up, which vectorised selects need.
+# A part of a kernel that is called once stays a function: its caller would want more registers than there are.
 FLAGS = [
     *([] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]),
     "-std=gnu11",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-semantic-interposition",
+    "-fno-inline-functions-called-once",
     "--param=max-completely-peel-times=8",
 ]
 OPENMP = ["-Xpreprocessor", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]

@@ -18,6 +18,30 @@ struct Atoms {
     int *fault;                             // words FAULT_INDEX: an index >= T was seen; FAULT_RADIUS: a radius <= 0
 };
 
+struct Tangents {                           // v = (v_r, v_w, v_R); absent: zero
+    const real *__restrict__ coords;        // (N, 3)
+    const real *__restrict__ weights;       // (N, T)
+    const real *__restrict__ radii;         // as Atoms.radii
+};
+
+struct Terms {                              // w_ik phi of an atom in channels that share its radius
+    long long b;                            // example
+    long long i;                            // atom
+    int k_begin;
+    int k_end;
+    real radius;                            // R
+};
+
+struct Direction {                          // v at one atom, and the derivatives of s along it without delta and s
+    real coords[3];                         // v_r
+    real ds_dr;                             // ds/dr = ds_dr delta, d2s/drdr = -ds_dr I
+    real ds_dR;                             // ds/dR = ds_dR s
+    real d2s_drdR;                          // d2s/drdR = d2s_drdR delta
+    real ds_dR_v;                           // ds/dR v_R = ds_dR_v s
+    real d2s_drdR_v;                        // d2s/drdR v_R = d2s_drdR_v delta
+    real d2s_dRdR_v;                        // d2s/dRdR v_R = d2s_dRdR_v s
+};
+
 __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
 {
     if (atoms.offsets != nullptr)
@@ -53,7 +77,9 @@ __device__ __forceinline__ bool is_nan(const real *r, real radius)
 __device__ __forceinline__ bool has_weight(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
                                            int k_end)
 {
-    // some weight (or its cotangent) of the channels is not zero
+    // some weight (or its cotangent) of the channels is not zero; that of index types is 1
+    if (atoms.weights == nullptr)
+        return true;
     for (long long k = i * atoms.n_types + k_begin; k < i * atoms.n_types + k_end; ++k)
         if (atoms.weights[k] != 0 || (v_weights != nullptr && v_weights[k] != 0))
             return true;
@@ -77,4 +103,56 @@ __device__ __forceinline__ real good_radius(const Atoms &atoms, real radius)
         return REAL_NAN;
     }
     return radius;
+}
+
+__device__ __forceinline__ Terms terms_of(const Atoms &atoms, long long b, long long i)
+{
+    // in all channels, the radius not yet read; none for an atom that is ignored
+    Terms terms = {b, i, 0, (int)atoms.n_types, 0};
+    if (atoms.index != nullptr) {
+        terms.k_end = 0;
+        if (atoms.index[i] >= 0 && !bad_index(atoms, i)) {
+            terms.k_begin = (int)atoms.index[i];
+            terms.k_end = terms.k_begin + 1;
+        }
+    }
+    return terms;
+}
+
+__device__ __forceinline__ Terms sharing_radius(const Atoms &atoms, const real *v_weights, const Terms &terms,
+                                                int k_begin, int k_end, real radius_scale)
+{
+    // those of channels [k_begin, k_end), which share a radius; a bad one is reported if they count
+    real radius = atoms.radii[radius_slot(atoms, terms.b, terms.i, k_begin)];
+    if (has_weight(atoms, v_weights, terms.i, k_begin, k_end))
+        radius = good_radius(atoms, radius);
+    return {terms.b, terms.i, k_begin, k_end, radius * radius_scale};
+}
+
+__device__ __forceinline__ const real *weights_of(const real *weights, const Atoms &atoms, long long i, long long k)
+{
+    // those (N, T), or their cotangents, of atom i from channel k on; absent for index types
+    if (atoms.weights == nullptr || weights == nullptr)
+        return nullptr;
+    return weights + i * atoms.n_types + k;
+}
+
+__device__ __forceinline__ Direction direction_of(const Tangents &v, const Atoms &atoms, const Terms &terms,
+                                                  real radius_scale)
+{
+    Direction along = {};
+    const real radius = terms.radius;
+    real v_radius = 0;
+    if (v.coords != nullptr)
+        for (int axis = 0; axis < 3; ++axis)
+            along.coords[axis] = v.coords[3 * terms.i + axis];
+    if (v.radii != nullptr)
+        v_radius = radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)];
+    along.ds_dr = -2 / (radius * radius);
+    along.ds_dR = -2 / radius;
+    along.d2s_drdR = 4 / (radius * radius * radius);
+    along.ds_dR_v = -2 / radius * v_radius;
+    along.d2s_drdR_v = 4 / (radius * radius * radius) * v_radius;
+    along.d2s_dRdR_v = 6 / (radius * radius) * v_radius;
+    return along;
 }

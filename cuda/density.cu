@@ -22,7 +22,7 @@ density(const real *coords, const long long *index, const real *weights, const r
         long long radius_example_stride, real *density, int *fault)
 {
     // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
-    to_grid<false>(ToGrid{ATOMS, nullptr, nullptr, nullptr, density}, grid);
+    to_grid<false>(ToGrid{ATOMS, {}, density}, grid);
 }
 
 LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
@@ -34,7 +34,7 @@ density_tangent(const real *coords, const long long *index, const real *weights,
                 long long radius_example_stride, real *grad_grad_density, int *fault)
 {
     // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
-    to_grid<true>(ToGrid{ATOMS, grad_grad_coords, grad_grad_weights, grad_grad_radii, grad_grad_density}, grid);
+    to_grid<true>(ToGrid{ATOMS, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, grad_grad_density}, grid);
 }
 
 LAUNCH(density_backward, ATOM_THREADS)
@@ -46,8 +46,8 @@ density_backward(const real *coords, const long long *index, const real *weights
                  real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
 {
     // Write the first-order gradients (N, 3), (N, T) and radii (by type: partial sums, see radii_sum).
-    atom_gradients(ToAtoms{ATOMS, grad_density, nullptr, nullptr, nullptr, nullptr, false, grad_coords, grad_weights,
-                         grad_radii, nullptr}, grid);
+    atom_gradients(ToAtoms{ATOMS, {}, grad_density, nullptr, false, grad_coords, grad_weights, grad_radii, nullptr},
+                   grid);
 }
 
 LAUNCH(density_backward_backward, ATOM_THREADS)
@@ -60,8 +60,8 @@ density_backward_backward(const real *coords, const long long *index, const real
                           real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
 {
     // Write the gradients of <v, first-order gradients> with respect to coords, weights and radii.
-    atom_gradients(ToAtoms{ATOMS, grad_density, nullptr, grad_grad_coords, grad_grad_weights, grad_grad_radii, true,
-                         grad_coords, grad_weights, grad_radii, nullptr}, grid);
+    atom_gradients(ToAtoms{ATOMS, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, grad_density, nullptr, true,
+                           grad_coords, grad_weights, grad_radii, nullptr}, grid);
 }
 
 LAUNCH(density_relevance, ATOM_THREADS)
@@ -72,8 +72,7 @@ density_relevance(const real *coords, const long long *index, const real *weight
                   long long radius_example_stride, real *atom_relevance, int *fault)
 {
     // Write (N,): each atom's share of the relevance of a voxel is its share of the density there.
-    atom_relevance_sum(ToAtoms{ATOMS, relevance, density, nullptr, nullptr, nullptr, false, nullptr, nullptr, nullptr,
-                           atom_relevance}, grid);
+    atom_relevance_sum(ToAtoms{ATOMS, {}, relevance, density, false, nullptr, nullptr, nullptr, atom_relevance}, grid);
 }
 
 LAUNCH(radii_sum, ATOM_THREADS)

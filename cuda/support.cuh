@@ -11,7 +11,7 @@
 enum {
     ATOM_THREADS = 128, // one block per atom
     ATOM_WARPS = ATOM_THREADS / 32,
-    CHANNELS = 4 // accumulated at a time
+    GROUP = 4 // channels accumulated at a time
 };
 
 struct Geometry { // packed and checked by gridgrad/kernels/abi.py
@@ -88,13 +88,19 @@ struct Support { // in shared memory
 };
 
 struct Voxel { // of a thread
-    int lanes; // threads along z; the others take other rows
+    int width; // threads along z; the others take other rows
     int x, y, z;
     bool inside;
     long long offset; // inside its channel
     real delta_x, delta_y, delta_z;
     real s;
 };
+
+__device__ __forceinline__ void fill(real *target, long long n, real value)
+{
+    for (long long k = threadIdx.x; target != nullptr && k < n; k += ATOM_THREADS)
+        target[k] = value;
+}
 
 __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const real *r,
                                       real radius)
@@ -129,20 +135,20 @@ __device__ __forceinline__ void settle(Voxel &v, const Support &a)
 
 __device__ __forceinline__ void rewind(Voxel &v, const Support &a)
 {
-    v.lanes = a.count[2] <= 8 ? 8 : a.count[2] <= 16 ? 16 : 32;
+    v.width = a.count[2] <= 8 ? 8 : a.count[2] <= 16 ? 16 : 32;
     v.x = 0;
-    v.y = (int)threadIdx.x / v.lanes;
-    v.z = (int)threadIdx.x % v.lanes - v.lanes;
+    v.y = (int)threadIdx.x / v.width;
+    v.z = (int)threadIdx.x % v.width - v.width;
     settle(v, a);
 }
 
 __device__ __forceinline__ bool next_voxel(Voxel &v, const Support &a, const Geometry &grid, const Scalars &scalars)
 {
     // The next voxel of this thread, x outermost, z innermost; it may lie outside the support. False: none left.
-    v.z += v.lanes;
-    if (v.z - (int)threadIdx.x % v.lanes >= a.count[2]) {
-        v.z = (int)threadIdx.x % v.lanes;
-        v.y += ATOM_THREADS / v.lanes;
+    v.z += v.width;
+    if (v.z - (int)threadIdx.x % v.width >= a.count[2]) {
+        v.z = (int)threadIdx.x % v.width;
+        v.y += ATOM_THREADS / v.width;
         settle(v, a);
     }
     if (v.x >= a.count[0])

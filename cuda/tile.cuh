@@ -1,4 +1,11 @@
 // A tile of voxels of one example and the atoms that reach it: what density and density_tangent share.
+//
+//      z ->  ________________ ________________     grid:   cut into tiles, a block of threads each (DENSITY_THREADS)
+//     y     | brick of warp 0| next tile ...  |    tile:   BRICKS_Y bricks along y, as many along x as there are warps
+//     |     |________________|                |    brick:  BRICK_X x BRICK_Y x TILE_Z voxels, a warp each
+//     v     | brick of warp 1|                |    thread: VOXELS of them in a row, for GROUP channels in registers
+//           |________________|________________|    atoms:  those that reach the tile are listed in shared memory, in
+//     x: into the page; warp BRICKS_Y begins the next layer    their order; a warp visits those that reach its brick
 #pragma once
 #include "support.cuh"
 
@@ -22,7 +29,7 @@ __host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (thread
 struct Listed {
     Position position;
     real scale;             // 1 / R^2
-    real from_radius;       // -2 / R * v_R
+    real ds_dR_v;           // ds/dR v_R = ds_dR_v s
 };
 
 struct Box {                // of voxels
@@ -32,12 +39,12 @@ struct Box {                // of voxels
 
 struct Tile {               // in shared memory
     Listed atom[LISTED];
-    int slot[LISTED];                       // atom - first atom of the example
-    unsigned channels[LISTED];              // channels of the atom, of 32
+    int ordinal[LISTED];                    // atom - first atom of the example
+    unsigned bits[LISTED];                  // bit k: channel k of 32 counts
     unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
     int kept[MAX_WARPS];
     int next;                               // first atom not listed for want of room
-    unsigned nan_channels;                  // channels with a NaN weight, of 32
+    unsigned nan_bits;                      // bit k: channel k of 32 has a NaN weight
     long long b;                            // example
     long long first;                        // its first atom
     int n;                                  // its atoms
@@ -103,7 +110,7 @@ __device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms
         return false;
     if (atoms.index != nullptr || !atoms.radius_by_type) {
         radius = atoms.radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
-        if (radius <= 0 && atoms.weights != nullptr && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types))
+        if (radius <= 0 && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types))
             return false;
         radius = good_radius(atoms, radius);
     }
@@ -121,10 +128,10 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
     if (threadIdx.x == 0)
         tile.next = end;
     for (; begin < end && count < LISTED; begin += threads) {
-        const int slot = begin + (int)threadIdx.x;
-        const long long i = tile.first + slot;
+        const int ordinal = begin + (int)threadIdx.x;
+        const long long i = tile.first + ordinal;
         real radius = 0;
-        bool keep = slot < end && read_radius(tile, atoms, v_weights, scalars, i, radius);
+        bool keep = ordinal < end && read_radius(tile, atoms, v_weights, scalars, i, radius);
         if (keep) {
             const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
                                       scalars.origin[1] - atoms.coords[3 * i + 1],
@@ -135,23 +142,23 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
         if (lane == 0)
             tile.kept[warp] = __popc(votes);
         __syncthreads();
-        int place = count + __popc(votes & ((1u << lane) - 1));
+        int at = count + __popc(votes & ((1u << lane) - 1));
         for (int w = 0; w < threads / 32; ++w) {
-            place += w < warp ? tile.kept[w] : 0;
+            at += w < warp ? tile.kept[w] : 0;
             count += tile.kept[w];
         }
-        if (keep && place < LISTED) {
-            Listed &a = tile.atom[place];
+        if (keep && at < LISTED) {
+            Listed &a = tile.atom[at];
             for (int axis = 0; axis < 3; ++axis)
                 split(a.position, axis, grid.origin[axis], atoms.coords[3 * i + axis]);
             a.scale = 1 / (radius * radius);
             if (v_radii != nullptr)
-                a.from_radius = -2 / radius * scalars.radius_scale
-                                * v_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
-            tile.slot[place] = slot;
+                a.ds_dR_v = -2 / radius * scalars.radius_scale
+                            * v_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+            tile.ordinal[at] = ordinal;
         }
-        if (keep && place == LISTED)
-            tile.next = slot;
+        if (keep && at == LISTED)
+            tile.next = ordinal;
         if (threadIdx.x == 0 && count == LISTED && begin + threads < end)
             tile.next = begin + threads;
         __syncthreads();
@@ -159,8 +166,8 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
     return count < LISTED ? count : LISTED;
 }
 
-__device__ __forceinline__ unsigned channels_of(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
-                                                bool nan)
+__device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
+                                            bool nan)
 {
     // Bit k: (nan: a NaN) weight of atom i in channel k_begin + k, cotangents included. A warp asks together.
     const int k = k_begin + threadIdx.x % 32;
@@ -172,40 +179,39 @@ __device__ __forceinline__ unsigned channels_of(const Atoms &atoms, const real *
     return __ballot_sync(0xffffffffu, nan ? weight != weight || v_weight != v_weight : weight != 0 || v_weight != 0);
 }
 
-__device__ __forceinline__ void find_channels(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin,
-                                              int count)
+__device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin, int count)
 {
-    // tile.channels of the listed atoms and channels [k_begin, k_begin + 32)
+    // tile.bits of the listed atoms and channels [k_begin, k_begin + 32)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     __syncthreads();
     if (atoms.index != nullptr) {
         for (int j = threadIdx.x; j < count; j += blockDim.x) {
-            const long long k = atoms.index[tile.first + tile.slot[j]] - k_begin;
-            tile.channels[j] = k >= 0 && k < 32 ? 1u << k : 0;
+            const long long k = atoms.index[tile.first + tile.ordinal[j]] - k_begin;
+            tile.bits[j] = k >= 0 && k < 32 ? 1u << k : 0;
         }
     } else {
         for (int j = warp; j < count; j += blockDim.x / 32) {
-            const unsigned bits = channels_of(atoms, v_weights, tile.first + tile.slot[j], k_begin, false);
+            const unsigned bits = bits_of(atoms, v_weights, tile.first + tile.ordinal[j], k_begin, false);
             if (lane == 0)
-                tile.channels[j] = bits;
+                tile.bits[j] = bits;
         }
     }
     __syncthreads();
 }
 
-__device__ __forceinline__ void find_nan_channels(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin)
+__device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin)
 {
-    // tile.nan_channels: channels [k_begin, k_begin + 32) in which any atom of the example has a NaN weight
+    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example has a NaN weight
     unsigned bits = 0;
     __syncthreads();
     if (threadIdx.x == 0)
-        tile.nan_channels = 0;
+        tile.nan_bits = 0;
     __syncthreads();
     if (atoms.weights == nullptr)
         return;
     for (int j = threadIdx.x / 32; j < tile.n; j += blockDim.x / 32)
-        bits |= channels_of(atoms, v_weights, tile.first + j, k_begin, true);
+        bits |= bits_of(atoms, v_weights, tile.first + j, k_begin, true);
     if (bits != 0 && threadIdx.x % 32 == 0)
-        atomicOr(&tile.nan_channels, bits);
+        atomicOr(&tile.nan_bits, bits);
     __syncthreads();
 }

@@ -5,80 +5,117 @@
 
 struct ToAtoms {
     Atoms atoms;
-    const real *__restrict__ grad_density;  // (B, T, X, Y, Z); relevance: the relevance of a voxel
+    Tangents v;                             // second order only: cotangents of the first-order gradients
+    const real *__restrict__ grad_density;  // G (B, T, X, Y, Z); relevance: the relevance of a voxel
     const real *__restrict__ density;       // relevance only
-    const real *__restrict__ v_coords; // second order only: cotangents of the first-order gradients; absent: zero
-    const real *__restrict__ v_weights;
-    const real *__restrict__ v_radii;
     bool second;
-    real *__restrict__ grad_coords; // (N, 3)
-    real *__restrict__ grad_weights; // (N, T)
-    real *__restrict__ grad_radii; // (N,); by type: partial sums, (N,) for index types, (N, T) for weights
-    real *__restrict__ relevance; // (N,)
+    real *__restrict__ grad_coords;         // (N, 3)
+    real *__restrict__ grad_weights;        // (N, T)
+    real *__restrict__ grad_radii;          // (N,); by type: partial sums, (N,) for index types, (N, T) for weights
+    real *__restrict__ relevance;           // (N,)
 };
 
-__device__ __forceinline__ void fill(real *target, long long n, real value)
+struct Group { // channels [k, k + GROUP) of an atom, in registers
+    const real *__restrict__ grid; // G of the first
+    real weights[GROUP];
+    real v_weights[GROUP];
+    unsigned weighted;   // bit c: w_c G_c counts,
+    unsigned v_weighted; // v_wc G_c counts,
+    unsigned asked;      // G_c is to be read
+};
+
+__device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &terms, bool moved, int k,
+                                            long long volume)
 {
-    for (long long k = threadIdx.x; target != nullptr && k < n; k += ATOM_THREADS)
-        target[k] = value;
+    const real *weights = weights_of(call.atoms.weights, call.atoms, terms.i, k);
+    const real *v_weights = weights_of(call.v.weights, call.atoms, terms.i, k);
+    const bool wants_theta = call.grad_coords != nullptr || call.grad_radii != nullptr;
+    Group group = {};
+    group.grid = call.grad_density + (terms.b * call.atoms.n_types + k) * volume;
+#pragma unroll
+    for (int c = 0; c < GROUP; ++c) {
+        if (k + c < terms.k_end) {
+            group.weights[c] = weights != nullptr ? weights[c] : (real)1;
+            if (v_weights != nullptr)
+                group.v_weights[c] = v_weights[c];
+            group.weighted |= (unsigned)(wants_theta && moved && group.weights[c] != 0) << c;
+            group.v_weighted |= (unsigned)(wants_theta && group.v_weights[c] != 0) << c;
+            group.asked |= (unsigned)(call.grad_weights != nullptr && moved) << c;
+        }
+    }
+    group.asked |= group.weighted | group.v_weighted;
+    return group;
+}
+
+struct Gathered {   // at a voxel
+    real grad_w;    // sum_k w_k G_k
+    real grad_v;    // sum_k v_wk G_k
+};
+
+__device__ __forceinline__ Gathered gather(const Group &group, long long volume, long long offset, real phi,
+                                           real (&sum_weights)[GROUP])
+{
+    // and sum_weights[c] += G_c phi
+    Gathered sums = {};
+#pragma unroll
+    for (int c = 0; c < GROUP; ++c) {
+        const real v = group.asked >> c & 1 ? group.grid[c * volume + offset] : (real)0;
+        sum_weights[c] += phi != 0 ? v * phi : (real)0;
+        sums.grad_w += group.weighted >> c & 1 ? group.weights[c] * v : (real)0;
+        sums.grad_v += group.v_weighted >> c & 1 ? group.v_weights[c] * v : (real)0;
+    }
+    return sums;
+}
+
+__device__ __forceinline__ void store_weights(real (&sum_weights)[GROUP], real *grad_weights, const Terms &terms, int k)
+{
+    // those of channels [k, k + GROUP)
+    if (grad_weights == nullptr)
+        return;
+    block_sum(sum_weights);
+    if (threadIdx.x == 0)
+        for (int c = 0; c < GROUP; ++c)
+            if (k + c < terms.k_end)
+                grad_weights[k - terms.k_begin + c] = sum_weights[c];
+}
+
+__device__ __forceinline__ void first_order(const Voxel &p, real first, real (&sum)[4])
+{
+    // sum += first = G w phi_s, times what ds/d(x, y, z, R) has beside constants
+    sum[0] += first * p.delta_x;
+    sum[1] += first * p.delta_y;
+    sum[2] += first * p.delta_z;
+    sum[3] += first * p.s;
 }
 
 __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
-                                              long long b, long long i, int k_begin, int k_end, real radius,
-                                              real (&sums)[4], real *grad_weights)
+                                              const Terms &terms, real (&sums)[4], real *grad_weights)
 {
-    // sums += d/d(x, y, z, R) over channels [k_begin, k_end); grad_weights[k - k_begin] = sum_p G_k phi
-    const Atoms &atoms = call.atoms;
+    // sums += d/d(x, y, z, R); grad_weights[k - k_begin] = sum_p G_k phi
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    const bool wants_theta = call.grad_coords != nullptr || call.grad_radii != nullptr;
+    const real radius = terms.radius;
     __shared__ Support a;
     Voxel p;
     real sum[4] = {};
-    if (!place(a, grid, scalars, atoms.coords + 3 * i, radius)) {
-        fill(grad_weights, k_end - k_begin, 0);
+    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, radius)) {
+        fill(grad_weights, terms.k_end - terms.k_begin, 0);
         return;
     }
-    for (int k = k_begin; k < k_end; k += CHANNELS) {
-        real weights[CHANNELS] = {}, sum_weights[CHANNELS] = {};
-        unsigned weighted = 0, asked = 0;
-#pragma unroll
-        for (int c = 0; c < CHANNELS; ++c) {
-            if (k + c < k_end) {
-                weights[c] = atoms.weights != nullptr ? atoms.weights[i * atoms.n_types + k + c] : (real)1;
-                weighted |= (unsigned)(wants_theta && weights[c] != 0) << c;
-                asked |= (unsigned)(grad_weights != nullptr) << c;
-            }
-        }
-        asked |= weighted;
-        if (asked == 0)
+    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
+        const Group group = read_group(call, terms, true, k, volume);
+        real sum_weights[GROUP] = {};
+        if (group.asked == 0)
             continue;
-        const real *__restrict__ grad = call.grad_density + (b * atoms.n_types + k) * volume;
         rewind(p, a);
-        while (next_voxel(p, a, grid, scalars)) { // q = G w phi_s
+        while (next_voxel(p, a, grid, scalars)) {
             if (!p.inside)
                 continue;
             const real core = real_exp(-scalars.profile.core_rate * p.s);
             const real phi = profile(p.s, core, scalars.profile);
-            real q = 0;
-#pragma unroll
-            for (int c = 0; c < CHANNELS; ++c) {
-                const real v = asked >> c & 1 ? grad[c * volume + p.offset] : (real)0;
-                sum_weights[c] += phi != 0 ? v * phi : (real)0;
-                q += weighted >> c & 1 ? weights[c] * v : (real)0;
-            }
-            q *= profile_slope(p.s, core, scalars.profile);
-            sum[0] += q * p.delta_x;
-            sum[1] += q * p.delta_y;
-            sum[2] += q * p.delta_z;
-            sum[3] += q * p.s;
+            const Gathered g = gather(group, volume, p.offset, phi, sum_weights);
+            first_order(p, g.grad_w * profile_slope(p.s, core, scalars.profile), sum);
         }
-        if (grad_weights != nullptr) {
-            block_sum(sum_weights);
-            if (threadIdx.x == 0)
-                for (int c = 0; c < CHANNELS; ++c)
-                    if (k + c < k_end)
-                        grad_weights[k - k_begin + c] = sum_weights[c];
-        }
+        store_weights(sum_weights, grad_weights, terms, k);
     }
     block_sum(sum);
     sums[0] += -2 / (radius * radius) * sum[0];
@@ -87,117 +124,84 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
     sums[3] += -2 / radius * sum[3];
 }
 
+__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real delta_v, real first,
+                                             real second, real (&sum)[5])
+{
+    // first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; sum += second ds/dr + first ds_v/dr, as
+    // by_delta delta - ds_dr v_r by_v, and second ds/dR + first ds_v/dR as by_radius
+    const real by_delta = second * along.ds_dr + first * along.d2s_drdR_v;
+    const real by_v = first;
+    const real by_radius = second * along.ds_dR * p.s + first * (along.d2s_drdR * delta_v + along.d2s_dRdR_v * p.s);
+    sum[0] += by_delta * p.delta_x;
+    sum[1] += by_delta * p.delta_y;
+    sum[2] += by_delta * p.delta_z;
+    sum[3] += by_radius;
+    sum[4] += by_v;
+}
+
 __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, const Geometry &grid,
-                                                       const Scalars &scalars, long long b, long long i, int k_begin,
-                                                       int k_end, real radius, real (&sums)[4], real *grad_weights)
+                                                       const Scalars &scalars, const Terms &terms, real (&sums)[4],
+                                                       real *grad_weights)
 {
     // sums += d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] = sum_p G_k phi_v
-    const Atoms &atoms = call.atoms;
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    const bool wants_theta = call.grad_coords != nullptr || call.grad_radii != nullptr;
-    const bool moved = call.v_coords != nullptr || call.v_radii != nullptr;
+    const bool moved = call.v.coords != nullptr || call.v.radii != nullptr;
     __shared__ Support a;
     Voxel p;
-    real sum[5] = {}, v_x = 0, v_y = 0, v_z = 0, v_radius = 0;
-    if (!place(a, grid, scalars, atoms.coords + 3 * i, radius)) {
-        fill(grad_weights, k_end - k_begin, 0);
+    real sum[5] = {};
+    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
+        fill(grad_weights, terms.k_end - terms.k_begin, 0);
         return;
     }
-    if (call.v_coords != nullptr) {
-        v_x = call.v_coords[3 * i];
-        v_y = call.v_coords[3 * i + 1];
-        v_z = call.v_coords[3 * i + 2];
-    }
-    if (call.v_radii != nullptr)
-        v_radius = scalars.radius_scale * call.v_radii[radius_slot(atoms, b, i, k_begin)];
-    const real from_coords = -2 / (radius * radius);
-    const real from_radius = -2 / radius * v_radius;
-    const real mixed = 4 / (radius * radius * radius) * v_radius;
-    const real radius_s = -2 / radius;
-    const real radius_along = 4 / (radius * radius * radius);
-    const real radius_radius = 6 / (radius * radius) * v_radius;
-    for (int k = k_begin; k < k_end; k += CHANNELS) {
-        real weights[CHANNELS] = {}, v_weights[CHANNELS] = {}, sum_weights[CHANNELS] = {};
-        unsigned weighted = 0, v_weighted = 0, asked = 0;
-#pragma unroll
-        for (int c = 0; c < CHANNELS; ++c) {
-            if (k + c < k_end) {
-                weights[c] = atoms.weights != nullptr ? atoms.weights[i * atoms.n_types + k + c] : (real)1;
-                if (atoms.weights != nullptr && call.v_weights != nullptr)
-                    v_weights[c] = call.v_weights[i * atoms.n_types + k + c];
-                weighted |= (unsigned)(wants_theta && moved && weights[c] != 0) << c;
-                v_weighted |= (unsigned)(wants_theta && v_weights[c] != 0) << c;
-                asked |= (unsigned)(grad_weights != nullptr && moved) << c;
-            }
-        }
-        asked |= weighted | v_weighted;
-        if (asked != 0) {
-            const real *__restrict__ grad = call.grad_density + (b * atoms.n_types + k) * volume;
+    const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
+    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
+        const Group group = read_group(call, terms, moved, k, volume);
+        real sum_weights[GROUP] = {};
+        if (group.asked != 0) {
             rewind(p, a);
-            while (next_voxel(p, a, grid, scalars)) { // A = G w phi_ss s_v + G v_w phi_s, B = G w phi_s
+            while (next_voxel(p, a, grid, scalars)) {
                 if (!p.inside)
                     continue;
                 const real core = real_exp(-scalars.profile.core_rate * p.s);
                 const real phi_s = profile_slope(p.s, core, scalars.profile);
                 const real phi_ss = profile_curvature(p.s, core, scalars.profile);
-                const real along = p.delta_x * v_x + p.delta_y * v_y + p.delta_z * v_z;
-                const real s_v = from_coords * along + from_radius * p.s;
-                const real phi_v = phi_s * s_v;
-                real grad_w = 0, grad_v = 0;
-#pragma unroll
-                for (int c = 0; c < CHANNELS; ++c) {
-                    const real v = asked >> c & 1 ? grad[c * volume + p.offset] : (real)0;
-                    sum_weights[c] += phi_v != 0 ? v * phi_v : (real)0;
-                    grad_w += weighted >> c & 1 ? weights[c] * v : (real)0;
-                    grad_v += v_weighted >> c & 1 ? v_weights[c] * v : (real)0;
-                }
-                const real second_order = grad_w * phi_ss * s_v + grad_v * phi_s;
-                const real first_order = grad_w * phi_s;
-                const real q = second_order * from_coords + first_order * mixed;
-                sum[0] += q * p.delta_x;
-                sum[1] += q * p.delta_y;
-                sum[2] += q * p.delta_z;
-                sum[3] += second_order * radius_s * p.s + first_order * (radius_along * along + radius_radius * p.s);
-                sum[4] += first_order;
+                const real delta_v =
+                    p.delta_x * along.coords[0] + p.delta_y * along.coords[1] + p.delta_z * along.coords[2];
+                const real s_v = along.ds_dr * delta_v + along.ds_dR_v * p.s;
+                const Gathered g = gather(group, volume, p.offset, phi_s * s_v, sum_weights);
+                second_order(p, along, delta_v, g.grad_w * phi_s, g.grad_w * phi_ss * s_v + g.grad_v * phi_s, sum);
             }
         }
-        if (grad_weights != nullptr) {
-            block_sum(sum_weights);
-            if (threadIdx.x == 0)
-                for (int c = 0; c < CHANNELS; ++c)
-                    if (k + c < k_end)
-                        grad_weights[k - k_begin + c] = sum_weights[c];
-        }
+        store_weights(sum_weights, grad_weights, terms, k);
     }
     block_sum(sum);
-    sums[0] += sum[0] - from_coords * v_x * sum[4];
-    sums[1] += sum[1] - from_coords * v_y * sum[4];
-    sums[2] += sum[2] - from_coords * v_z * sum[4];
+    sums[0] += sum[0] - along.ds_dr * along.coords[0] * sum[4];
+    sums[1] += sum[1] - along.ds_dr * along.coords[1] * sum[4];
+    sums[2] += sum[2] - along.ds_dr * along.coords[2] * sum[4];
     sums[3] += sum[3];
 }
 
 __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
-                                                  long long b, long long i, int k_begin, int k_end, real (&sums)[4])
+                                                  const Terms &terms, real (&sums)[4])
 {
-    // the channels of atom i that share a radius
+    // of terms that share a radius
     const Atoms &atoms = call.atoms;
-    const real *r = atoms.coords + 3 * i;
-    real *grad_weights = call.grad_weights != nullptr ? call.grad_weights + i * atoms.n_types + k_begin : nullptr;
-    const bool matters = atoms.weights == nullptr || has_weight(atoms, call.v_weights, i, k_begin, k_end);
-    real radius = atoms.radii[radius_slot(atoms, b, i, k_begin)];
-    if (matters)
-        radius = good_radius(atoms, radius);
-    radius *= scalars.radius_scale;
-    if (is_nan(r, radius)) {
-        fill(grad_weights, k_end - k_begin, REAL_NAN);
-        for (int c = 0; matters && c < 4; ++c)
-            sums[c] = REAL_NAN;
-    } else if (!(radius > 0)) {
-        fill(grad_weights, k_end - k_begin, 0);
+    const real *r = atoms.coords + 3 * terms.i;
+    const int n = terms.k_end - terms.k_begin;
+    real *grad_weights = nullptr;
+    if (call.grad_weights != nullptr)
+        grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin;
+    if (is_nan(r, terms.radius)) {
+        fill(grad_weights, n, REAL_NAN);
+        if (has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end))
+            for (int c = 0; c < 4; ++c)
+                sums[c] = REAL_NAN;
+    } else if (!(terms.radius > 0)) {
+        fill(grad_weights, n, 0);
     } else if (call.second) {
-        backward_backward_atom(call, grid, scalars, b, i, k_begin, k_end, radius, sums, grad_weights);
+        backward_backward_atom(call, grid, scalars, terms, sums, grad_weights);
     } else {
-        backward_atom(call, grid, scalars, b, i, k_begin, k_end, radius, sums, grad_weights);
+        backward_atom(call, grid, scalars, terms, sums, grad_weights);
     }
 }
 
@@ -205,22 +209,17 @@ __device__ __forceinline__ void atom_gradients(const ToAtoms &call, const Geomet
 {
     __shared__ Scalars scalars;
     const Atoms &atoms = call.atoms;
-    const long long i = blockIdx.x, b = example_of(atoms, i);
-    real sums[4] = {};
+    const long long i = blockIdx.x;
     const bool per_channel = atoms.weights != nullptr && atoms.radius_by_type;
-    int k_begin = 0, k_end = (int)atoms.n_types;
+    real sums[4] = {};
     narrow(scalars, grid);
-    if (atoms.index != nullptr) {
-        k_end = 0;
-        if (atoms.index[i] >= 0 && !bad_index(atoms, i)) {
-            k_begin = (int)atoms.index[i];
-            k_end = k_begin + 1;
-        }
-    }
-    for (int k = k_begin; k < k_end; k += per_channel ? 1 : k_end - k_begin) {
+    const Terms terms = terms_of(atoms, example_of(atoms, i), i);
+    for (int k = terms.k_begin, k_end; k < terms.k_end; k = k_end) {
+        k_end = per_channel ? k + 1 : terms.k_end;
         if (per_channel)
             sums[3] = 0;
-        channel_gradients(call, grid, scalars, b, i, k, per_channel ? k + 1 : k_end, sums);
+        channel_gradients(call, grid, scalars,
+                          sharing_radius(atoms, call.v.weights, terms, k, k_end, scalars.radius_scale), sums);
         if (per_channel && call.grad_radii != nullptr && threadIdx.x == 0)
             call.grad_radii[i * atoms.n_types + k] = scalars.radius_scale * sums[3];
     }
@@ -238,31 +237,24 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
     // sum over voxels and channels of relevance * w phi / density
     __shared__ Scalars scalars;
     const Atoms &atoms = call.atoms;
-    const long long i = blockIdx.x, b = example_of(atoms, i);
+    const long long i = blockIdx.x;
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
     const real *r = atoms.coords + 3 * i;
-    int k_begin = 0, k_end = (int)atoms.n_types;
     __shared__ Support a;
     Voxel p;
     bool nan = false;
     real sum[1] = {};
     narrow(scalars, grid);
-    if (atoms.index != nullptr) {
-        k_end = 0;
-        if (atoms.index[i] >= 0 && !bad_index(atoms, i)) {
-            k_begin = (int)atoms.index[i];
-            k_end = k_begin + 1;
-        }
-    }
-    for (int k = k_begin; k < k_end; ++k) {
+    const Terms terms = terms_of(atoms, example_of(atoms, i), i);
+    for (int k = terms.k_begin; k < terms.k_end; ++k) {
         const real weight = atoms.weights != nullptr ? atoms.weights[i * atoms.n_types + k] : (real)1;
         if (weight == 0)
             continue;
-        const real radius = good_radius(atoms, atoms.radii[radius_slot(atoms, b, i, k)]) * scalars.radius_scale;
-        const long long channel = (b * atoms.n_types + k) * volume;
-        if (is_nan(r, radius)) {
+        const Terms part = sharing_radius(atoms, nullptr, terms, k, k + 1, scalars.radius_scale);
+        const long long channel = (part.b * atoms.n_types + k) * volume;
+        if (is_nan(r, part.radius)) {
             nan = true;
-        } else if (place(a, grid, scalars, r, radius)) {
+        } else if (place(a, grid, scalars, r, part.radius)) {
             rewind(p, a);
             while (next_voxel(p, a, grid, scalars)) {
                 if (!p.inside)

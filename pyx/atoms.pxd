@@ -22,6 +22,30 @@ cdef struct Atoms:
     bint radius_by_type
 
 
+cdef struct Tangents:           # v = (v_r, v_w, v_R); absent: zero
+    const real* coords          # (N, 3)
+    const real* weights         # (N, T)
+    const real* radii           # as Atoms.radii
+
+
+cdef struct Terms:              # w_ik phi of an atom in channels that share its radius
+    long long b                 # example
+    long long i                 # atom
+    long long k_begin
+    long long k_end
+    double radius               # R
+
+
+cdef struct Direction:          # v at one atom, and the derivatives of s along it without delta and s
+    real coords[3]              # v_r
+    real ds_dr                  # ds/dr = ds_dr delta, d2s/drdr = -ds_dr I
+    real ds_dR                  # ds/dR = ds_dR s
+    real d2s_drdR               # d2s/drdR = d2s_drdR delta
+    real ds_dR_v                # ds/dR v_R = ds_dR_v s
+    real d2s_drdR_v             # d2s/drdR v_R = d2s_drdR_v delta
+    real d2s_dRdR_v             # d2s/dRdR v_R = d2s_dRdR_v s
+
+
 cdef inline long long first_atom(const Atoms* atoms, long long b) noexcept nogil:
     if atoms.offsets != NULL:
         return atoms.offsets[b]
@@ -49,15 +73,69 @@ cdef inline bint is_nan(const real* r, double radius) noexcept nogil:
     return r[0] != r[0] or r[1] != r[1] or r[2] != r[2] or radius != radius
 
 
-cdef inline bint has_weight(const Atoms* atoms, long long i) noexcept nogil:
+cdef inline bint has_weight(const Atoms* atoms, const real* v_weights, long long i, long long k_begin,
+                            long long k_end) noexcept nogil:
+    # some weight (or its cotangent) of the channels is not zero; that of index types is 1
     cdef long long k
-    for k in range(atoms.n_types):
-        if atoms.weights[i * atoms.n_types + k] != 0:
+    if atoms.weights == NULL:
+        return True
+    for k in range(i * atoms.n_types + k_begin, i * atoms.n_types + k_end):
+        if atoms.weights[k] != 0 or (v_weights != NULL and v_weights[k] != 0):
             return True
     return False
 
 
-cdef inline long long bad_index(const Atoms* atoms) noexcept nogil:
+cdef inline Terms terms_of(const Atoms* atoms, long long b, long long i) noexcept nogil:
+    # in all channels, the radius not yet read; none for an atom that is ignored
+    cdef Terms terms
+    terms.b = b
+    terms.i = i
+    terms.k_begin = 0
+    terms.k_end = atoms.n_types
+    terms.radius = 0
+    if atoms.index != NULL:
+        terms.k_begin = max(atoms.index[i], 0)
+        terms.k_end = atoms.index[i] + 1
+    return terms
+
+
+cdef inline Terms sharing_radius(const Atoms* atoms, const Terms* terms, long long k_begin, long long k_end,
+                                 double radius_scale) noexcept nogil:
+    # those of channels [k_begin, k_end), which share a radius
+    cdef Terms part = terms[0]
+    part.k_begin = k_begin
+    part.k_end = k_end
+    part.radius = radius_scale * <double>atoms.radii[radius_slot(atoms, terms.b, terms.i, k_begin)]
+    return part
+
+
+cdef inline const real* weights_of(const real* weights, const Atoms* atoms, long long i, long long k) noexcept nogil:
+    # those (N, T), or their cotangents, of atom i from channel k on; absent for index types
+    if atoms.weights == NULL or weights == NULL:
+        return NULL
+    return weights + i * atoms.n_types + k
+
+
+cdef inline Direction direction_of(const Tangents* v, const Atoms* atoms, const Terms* terms,
+                                   double radius_scale) noexcept nogil:
+    cdef Direction along
+    cdef double radius = terms.radius
+    cdef double v_radius = 0
+    cdef int axis
+    for axis in range(3):
+        along.coords[axis] = v.coords[3 * terms.i + axis] if v.coords != NULL else <real>0
+    if v.radii != NULL:
+        v_radius = radius_scale * <double>v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]
+    along.ds_dr = <real>(-2.0 / (radius * radius))
+    along.ds_dR = <real>(-2.0 / radius)
+    along.d2s_drdR = <real>(4.0 / (radius * radius * radius))
+    along.ds_dR_v = <real>(-2.0 / radius * v_radius)
+    along.d2s_drdR_v = <real>(4.0 / (radius * radius * radius) * v_radius)
+    along.d2s_dRdR_v = <real>(6.0 / (radius * radius) * v_radius)
+    return along
+
+
+cdef inline long long first_bad_index(const Atoms* atoms) noexcept nogil:
     # first atom with index >= T, or -1
     cdef long long i
     if atoms.index != NULL:
@@ -67,7 +145,7 @@ cdef inline long long bad_index(const Atoms* atoms) noexcept nogil:
     return -1
 
 
-cdef inline long long bad_offset(const Atoms* atoms) noexcept nogil:
+cdef inline long long first_bad_offset(const Atoms* atoms) noexcept nogil:
     # first b whose offset breaks the rise from 0 to N, or -1
     cdef long long b, below = 0
     if atoms.offsets == NULL:
@@ -89,12 +167,13 @@ cdef inline bint has_atom(const Atoms* atoms, long long begin, long long end, lo
     return False
 
 
-cdef inline long long bad_radius(const Atoms* atoms) noexcept nogil:
+cdef inline long long first_bad_radius(const Atoms* atoms) noexcept nogil:
     # first slot with a radius <= 0 that belongs to an atom which counts, or -1
     cdef long long i, b, k
     if not atoms.radius_by_type:
         for i in range(atoms.n_atoms):
-            if atoms.radii[i] <= 0 and (atoms.index[i] >= 0 if atoms.index != NULL else has_weight(atoms, i)):
+            if atoms.radii[i] <= 0 and (atoms.index[i] >= 0 if atoms.index != NULL
+                                        else has_weight(atoms, NULL, i, 0, atoms.n_types)):
                 return i
     elif atoms.radius_example_stride == 0:
         for k in range(atoms.n_types):

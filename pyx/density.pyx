@@ -4,105 +4,15 @@ Compiled once per precision (-DREAL) and SIMD level; gridgrad.kernels.cpu choose
 gridgrad/kernels/abi.py: addresses of contiguous, validated arrays, 0 where absent; an output that is absent is not
 computed. B examples, N atoms, T types.
 """
-from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from profile cimport real
 from support cimport Geometry
-from atoms cimport Atoms, bad_index, bad_offset, bad_radius, first_atom, group_by_channel, group_by_cell
-from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
-from to_grid cimport ToGrid, fill_item
-from to_atoms cimport ToAtoms, atom_gradients, atom_relevance_sum
+from atoms cimport Atoms, Tangents, first_atom, first_bad_index, first_bad_offset, first_bad_radius
+from to_grid cimport ToGrid, to_grid
+from to_atoms cimport ToAtoms, to_atoms
 
 ctypedef size_t Address
-
-cdef enum:
-    SLAB_BYTES = 1 << 20    # what a thread writes at a time, to stay in its L2 cache
-    RUN_BYTES = 1 << 22     # what a thread writes in a row where there is much, so that two do not share a 2 MiB page
-    SERIAL = 1 << 15        # voxels below which a second thread costs more than it brings
-
-
-cdef bint is_dense(const ToGrid* call) noexcept nogil:
-    # more than two channels an atom: evaluate phi once for all of them
-    cdef long long n = 0, i
-    if call.atoms.weights == NULL or call.atoms.radius_by_type:
-        return False
-    if call.v_weights != NULL:
-        return True
-    for i in range(call.atoms.n_atoms * call.atoms.n_types):
-        n += call.atoms.weights[i] != 0
-    return n > 2 * call.atoms.n_atoms
-
-
-cdef bint to_grid(ToGrid* call, const Geometry* grid, int n_threads) noexcept nogil:
-    cdef long long plane_bytes = grid.points[1] * grid.points[2] * sizeof(real), n_items, item, run
-    cdef long long volume = grid.points[0] * grid.points[1] * grid.points[2]
-    cdef Workspace** spaces
-    cdef bint ok = True
-    if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
-        n_threads = 1
-    call.channels = 1
-    if is_dense(call):
-        call.channels = max(1, min(call.atoms.n_types, SLAB_BYTES // plane_bytes))
-    call.planes = max(1, min(grid.points[0], SLAB_BYTES // (plane_bytes * call.channels)))
-    call.n_groups = (call.atoms.n_types + call.channels - 1) // call.channels
-    if n_threads > 1 and call.atoms.n_examples * call.n_groups < 4 * n_threads:
-        call.planes = max(1, min(call.planes, grid.points[0] * call.atoms.n_examples * call.n_groups
-                                 // (4 * n_threads)))
-    call.n_slabs = (grid.points[0] + call.planes - 1) // call.planes
-    n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
-    spaces = open_workspaces(grid, n_threads)
-    if spaces == NULL:
-        return False
-    if call.atoms.index != NULL:
-        ok = group_by_channel(&call.atoms, &call.order, &call.start)
-    if ok:
-        advise_huge_pages(call.grid, call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real))
-        if n_threads == 1:
-            for item in range(n_items):
-                fill_item(spaces[0], call, item)
-        else:
-            run = max(1, min(n_items // (16 * n_threads), RUN_BYTES // (plane_bytes * call.channels * call.planes)))
-            for item in prange(n_items, schedule="dynamic", chunksize=run, num_threads=n_threads):
-                fill_item(spaces[threadid()], call, item)
-    free(call.order)
-    free(call.start)
-    close_workspaces(spaces, n_threads)
-    return ok
-
-
-cdef void atom_item(Workspace* space, const ToAtoms* call, long long item) noexcept nogil:
-    cdef long long i = call.order[item] if call.order != NULL else item
-    if call.relevance != NULL:
-        atom_relevance_sum(space, call, i)
-    else:
-        atom_gradients(space, call, i)
-
-
-cdef bint to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) noexcept nogil:
-    cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
-    cdef long long* start = NULL
-    cdef Workspace** spaces
-    cdef bint ok = True
-    n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
-    spaces = open_workspaces(grid, n_threads)
-    if spaces == NULL:
-        return False
-    if call.grad_weights != NULL and call.atoms.n_atoms > 16:
-        ok = group_by_cell(&call.atoms, grid, &call.order, &start)
-    if ok and n_threads == 1:
-        for item in range(call.atoms.n_atoms):
-            atom_item(spaces[0], call, item)
-    elif ok:
-        for item in prange(call.atoms.n_atoms, schedule="dynamic", chunksize=run, num_threads=n_threads):
-            atom_item(spaces[threadid()], call, item)
-    free(call.order)
-    free(start)
-    close_workspaces(spaces, n_threads)
-    return ok
-
-
-# ---- entry points ---------------------------------------------------------------------------------------------------
 
 cdef extern from *:
     """
@@ -131,27 +41,26 @@ cdef bytes own_copy(Address integers, long long n):
 
 
 cdef int check_integers(const Atoms* atoms) except -1:
-    cdef long long i = bad_offset(atoms)
+    cdef long long i = first_bad_offset(atoms)
     if i >= 0:
         raise ValueError(f"offsets: element {i} is {atoms.offsets[i]}; expected offsets that rise from 0 to the "
                          f"number of atoms, {atoms.n_atoms}")
-    i = bad_index(atoms)
+    i = first_bad_index(atoms)
     if i >= 0:
         raise ValueError(f"types: atom {i} has index {atoms.index[i]}; expected an index below n_types = "
                          f"{atoms.n_types} (negative: the atom is ignored)")
     return 0
 
 
-cdef tuple read_call(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
-                     Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
-                     long long radius_example_stride):
+cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
+                      Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
+                      long long radius_example_stride):
     # returns what has to live as long as `atoms` is used
     cdef long long i
     cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
     if len(geometry) != sizeof(Geometry):
         raise ValueError(f"geometry: {len(geometry)} bytes; expected {sizeof(Geometry)}")
     memcpy(grid, <const char*>geometry, sizeof(Geometry))
-    memset(atoms, 0, sizeof(Atoms))
     atoms.coords = <const real*>coords
     atoms.index = <const long long*><const char*>own_index if index else NULL
     atoms.weights = <const real*>weights
@@ -163,11 +72,21 @@ cdef tuple read_call(Atoms* atoms, Geometry* grid, Address coords, Address index
     atoms.radius_example_stride = radius_example_stride
     atoms.radius_by_type = grid.radius_by_type != 0
     check_integers(atoms)
-    i = bad_radius(atoms)
+    i = first_bad_radius(atoms)
     if i >= 0:
         raise ValueError(f"radii: element {i} is {atoms.radii[i]}; expected a radius > 0")
     return own_index, own_offsets
 
+
+cdef Tangents tangents(Address coords, Address weights, Address radii) noexcept:
+    cdef Tangents v
+    v.coords = <const real*>coords
+    v.weights = <const real*>weights
+    v.radii = <const real*>radii
+    return v
+
+
+# ---- entry points ---------------------------------------------------------------------------------------------------
 
 def density(Address coords, Address index, Address weights, Address radii, Address offsets,
             bytes geometry, long long n_examples, long long n_atoms, long long n_types,
@@ -175,16 +94,13 @@ def density(Address coords, Address index, Address weights, Address radii, Addre
     """Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip)."""
     cdef Geometry grid
     cdef ToGrid call
-    cdef bint ok
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                       n_types, radius_example_stride)
-    call.grid = <real*>density
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
+    call.out = <real*>density
     with nogil:
-        ok = to_grid(&call, &grid, n_threads)
-    if not ok:
-        raise MemoryError("density: no memory for scratch space")
+        to_grid(&call, &grid, n_threads)
 
 
 def density_tangent(Address coords, Address index, Address weights, Address radii, Address offsets,
@@ -194,20 +110,15 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     """Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi."""
     cdef Geometry grid
     cdef ToGrid call
-    cdef bint ok
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                       n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
     call.tangent = True
-    call.v_coords = <const real*>grad_grad_coords
-    call.v_weights = <const real*>grad_grad_weights
-    call.v_radii = <const real*>grad_grad_radii
-    call.grid = <real*>grad_grad_density
+    call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
+    call.out = <real*>grad_grad_density
     with nogil:
-        ok = to_grid(&call, &grid, n_threads)
-    if not ok:
-        raise MemoryError("density_tangent: no memory for scratch space")
+        to_grid(&call, &grid, n_threads)
 
 
 def density_backward(Address coords, Address index, Address weights, Address radii, Address offsets,
@@ -218,19 +129,16 @@ def density_backward(Address coords, Address index, Address weights, Address rad
     """Write the first-order gradients (N, 3), (N, T) and radii (by type: partial sums, see radii_sum)."""
     cdef Geometry grid
     cdef ToAtoms call
-    cdef bint ok
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                       n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
     call.grad_density = <const real*>grad_density
     call.grad_coords = <real*>grad_coords
     call.grad_weights = <real*>grad_weights
     call.grad_radii = <real*>grad_radii
     with nogil:
-        ok = to_atoms(&call, &grid, n_threads)
-    if not ok:
-        raise MemoryError("density_backward: no memory for scratch space")
+        to_atoms(&call, &grid, n_threads)
 
 
 def density_backward_backward(Address coords, Address index, Address weights, Address radii, Address offsets,
@@ -242,23 +150,18 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
     """Write the gradients of <v, first-order gradients> with respect to coords, weights and radii."""
     cdef Geometry grid
     cdef ToAtoms call
-    cdef bint ok
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                       n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
     call.second = True
     call.grad_density = <const real*>grad_density
-    call.v_coords = <const real*>grad_grad_coords
-    call.v_weights = <const real*>grad_grad_weights
-    call.v_radii = <const real*>grad_grad_radii
+    call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
     call.grad_coords = <real*>grad_coords
     call.grad_weights = <real*>grad_weights
     call.grad_radii = <real*>grad_radii
     with nogil:
-        ok = to_atoms(&call, &grid, n_threads)
-    if not ok:
-        raise MemoryError("density_backward_backward: no memory for scratch space")
+        to_atoms(&call, &grid, n_threads)
 
 
 def density_relevance(Address coords, Address index, Address weights, Address radii, Address offsets,
@@ -268,18 +171,15 @@ def density_relevance(Address coords, Address index, Address weights, Address ra
     """Write (N,): each atom's share of the relevance of a voxel is its share of the density there."""
     cdef Geometry grid
     cdef ToAtoms call
-    cdef bint ok
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_call(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                       n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
     call.density = <const real*>density
     call.grad_density = <const real*>relevance
     call.relevance = <real*>atom_relevance
     with nogil:
-        ok = to_atoms(&call, &grid, n_threads)
-    if not ok:
-        raise MemoryError("density_relevance: no memory for scratch space")
+        to_atoms(&call, &grid, n_threads)
 
 
 def radii_sum(Address partials, Address index, Address offsets, long long n_examples, long long n_atoms,

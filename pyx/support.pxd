@@ -59,7 +59,7 @@ cdef struct Support:
     Geometry grid
     Profile profile
     double reach            # support radius / atom radius
-    int lanes               # min(LANES, Z)
+    int n_lanes             # of a chunk that the grid has: min(LANES, Z)
     real* table             # one allocation holds the tables below
     real* delta[3]          # delta along an axis; z is stored chunk by chunk
     real* s[3]              # delta^2 / R^2
@@ -76,6 +76,23 @@ cdef struct Support:
     real delta_y[CHUNKS]
     real s_xy[CHUNKS]
     real core_xy[CHUNKS]
+
+
+cdef struct Chunk:          # LANES voxels along z: what they share, and the tables along z from their first on
+    real delta_x
+    real delta_y
+    real s_xy
+    real core_xy
+    const real* delta_z
+    const real* s_z
+    const real* core_z
+
+
+cdef inline void fill(real* target, long long n, real value) noexcept nogil:
+    cdef long long k
+    if target != NULL:
+        for k in range(n):
+            target[k] = value
 
 
 cdef inline void fill_axis(double origin, double resolution, long long first, long long count, double r, double scale,
@@ -188,3 +205,16 @@ cdef inline bint next_block(Support* a) noexcept nogil:
     a.z = z
     a.n = n
     return n > 0
+
+
+cdef inline Chunk chunk_of(const Support* a, long long c) noexcept nogil:
+    # chunk c of the block
+    cdef Chunk chunk
+    chunk.delta_x = a.delta_x[c]
+    chunk.delta_y = a.delta_y[c]
+    chunk.s_xy = a.s_xy[c]
+    chunk.core_xy = a.core_xy[c]
+    chunk.delta_z = a.delta[2] + a.lane[c]
+    chunk.s_z = a.s[2] + a.lane[c]
+    chunk.core_z = a.core[2] + a.lane[c]
+    return chunk

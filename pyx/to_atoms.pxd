@@ -1,23 +1,24 @@
 # Kernels whose outputs belong to atoms: both orders of derivatives and the relevance. Every atom is computed by one
 # thread. Mirror: cuda/to_atoms.cuh.
 
+from cython.parallel cimport prange, threadid
 from libc.math cimport NAN
+from libc.stdlib cimport free
 from libc.string cimport memset
 from profile cimport Profile, profile, profile_curvature, profile_slope, real
-from support cimport LANES, Support, next_block, place
-from atoms cimport Atoms, example_of, is_nan, radius_slot
-from block cimport (NO_LANES, WIDTH, fill_phi, fill_phi_v, fill_slope, grid_lanes, lanes, lanes_of, load, only_where,
-                    total)
-from workspace cimport Workspace
+from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, group_by_cell, has_weight, is_nan,
+                    sharing_radius, terms_of, weights_of)
+from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
+                    vector_of)
+from workspace cimport Workspace, close_workspaces, open_workspaces
 
 
 cdef struct ToAtoms:
     Atoms atoms
-    const real* grad_density    # (B, T, X, Y, Z); relevance: the relevance of a voxel
+    Tangents v                  # second order only: cotangents of the first-order gradients
+    const real* grad_density    # G (B, T, X, Y, Z); relevance: the relevance of a voxel
     const real* density         # relevance only
-    const real* v_coords        # second order only: cotangents of the first-order gradients; absent: zero
-    const real* v_weights
-    const real* v_radii
     bint second
     long long* order            # in which atoms are visited; absent: theirs
     real* grad_coords           # (N, 3)
@@ -26,282 +27,262 @@ cdef struct ToAtoms:
     real* relevance             # (N,)
 
 
-cdef inline void accumulate(const real* grid, real weight, Support* a, bint first, real* target) noexcept nogil:
+cdef inline void accumulate(const real* grid, real weight, Support* a, bint is_first, real* target) noexcept nogil:
     # target[c] (+)= weight * grid[c] over the chunks of a block
     cdef long long c
-    cdef int part = 0
-    cdef lanes value
+    cdef int first = 0
+    cdef Vector value
     cdef real edge[LANES]
-    while part < LANES:
+    while first < LANES:
         for c in range(a.n):
-            value = weight * grid_lanes(grid, a, c, part, edge)
-            if not first:
-                value = value + lanes_of(target, c, part)
-            (<lanes*>(target + c * LANES + part))[0] = value
-        part += WIDTH
+            value = weight * grid_vector(grid, a, c, first, edge)
+            if not is_first:
+                value = value + vector_of(target, c, first)
+            (<Vector*>(target + c * LANES + first))[0] = value
+        first += WIDTH
 
 
 cdef inline real inner(const real* grid, const real* values, Support* a) noexcept nogil:
     # sum over a block of values * grid, where values != 0; two partial sums hide the latency of the addition
     cdef long long c, n = a.n
-    cdef int part = 0
-    cdef lanes even, odd, value
+    cdef int first = 0
+    cdef Vector even, odd, value
     cdef real sums[LANES]
     cdef real edge[LANES]
-    while part < LANES:
-        even = NO_LANES
-        odd = NO_LANES
+    while first < LANES:
+        even = ZERO
+        odd = ZERO
         for c in range(0, n - 1, 2):
-            value = lanes_of(values, c, part)
-            even = even + only_where(value, value * grid_lanes(grid, a, c, part, edge))
-            value = lanes_of(values, c + 1, part)
-            odd = odd + only_where(value, value * grid_lanes(grid, a, c + 1, part, edge))
+            value = vector_of(values, c, first)
+            even = even + only_where(value, value * grid_vector(grid, a, c, first, edge))
+            value = vector_of(values, c + 1, first)
+            odd = odd + only_where(value, value * grid_vector(grid, a, c + 1, first, edge))
         if n % 2 == 1:
-            value = lanes_of(values, n - 1, part)
-            even = even + only_where(value, value * grid_lanes(grid, a, n - 1, part, edge))
-        (<lanes*>(sums + part))[0] = even + odd
-        part += WIDTH
+            value = vector_of(values, n - 1, first)
+            even = even + only_where(value, value * grid_vector(grid, a, n - 1, first, edge))
+        (<Vector*>(sums + first))[0] = even + odd
+        first += WIDTH
     return total(sums)
 
 
-cdef inline void backward_atom(Workspace* space, const ToAtoms* call, long long b, long long i, long long k_begin,
-                               long long k_end, double radius, double* sums, real* grad_weights) noexcept nogil:
-    # sums += d/d(x, y, z, R) over channels [k_begin, k_end); grad_weights[k - k_begin] += sum_p G_k phi
+cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, const real* phi,
+                        real* grad_weights) noexcept nogil:
+    # grad_w = sum_k w_k G_k and grad_v = sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi.
+    # False: grad_w and grad_v are zero, or not asked for
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
-    cdef const real* weights = NULL
-    cdef const real* grid
-    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c
-    cdef lanes v, along_x, along_y, along_z, along_s
+    cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
+    cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
+    cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
+    cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, no_w = True, no_v = True
+    for k in range(terms.k_end - terms.k_begin):
+        if grad_weights != NULL and moved:
+            grad_weights[k] += inner(grid + k * volume, phi, a)
+        if wants_theta and moved and (weights == NULL or weights[k] != 0):
+            accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, no_w, space.grad_w)
+            no_w = False
+        if wants_theta and v_weights != NULL and v_weights[k] != 0:
+            accumulate(grid + k * volume, v_weights[k], a, no_v, space.grad_v)
+            no_v = False
+    if no_w and no_v:
+        return False
+    if no_w:
+        memset(space.grad_w, 0, a.n * LANES * sizeof(real))
+    if no_v and call.second:
+        memset(space.grad_v, 0, a.n * LANES * sizeof(real))
+    return True
+
+
+cdef inline void first_order(const Workspace* space, bint wants_radius, double radius, double* sums) noexcept nogil:
+    # sums += the block's sum of G w phi_s ds/d(x, y, z, R)
+    cdef const Support* a = &space.support
+    cdef Chunk chunk
+    cdef long long c
+    cdef int first = 0
+    cdef Vector v, along_x, along_y, along_z, along_s
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
     cdef real sum_s[LANES]
-    cdef int part
-    cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, first
-    grid = call.grad_density + (b * atoms.n_types + k_begin) * volume
-    if atoms.weights != NULL:
-        weights = atoms.weights + i * atoms.n_types + k_begin
-    if not place(a, atoms.coords + 3 * i, radius, 0, a.grid.points[0]):
+    while first < LANES:
+        along_x = ZERO
+        along_y = ZERO
+        along_z = ZERO
+        along_s = ZERO
+        for c in range(a.n):
+            chunk = chunk_of(a, c)
+            v = vector_of(space.phi_s, c, first)
+            v = only_where(v, v * vector_of(space.grad_w, c, first))
+            along_x = along_x + chunk.delta_x * v
+            along_y = along_y + chunk.delta_y * v
+            along_z = along_z + (<Vector*>(chunk.delta_z + first))[0] * v
+            if wants_radius:
+                along_s = along_s + only_where(v, v * (chunk.s_xy + (<Vector*>(chunk.s_z + first))[0]))
+        (<Vector*>(sum_x + first))[0] = along_x
+        (<Vector*>(sum_y + first))[0] = along_y
+        (<Vector*>(sum_z + first))[0] = along_z
+        (<Vector*>(sum_s + first))[0] = along_s
+        first += WIDTH
+    sums[0] += -2.0 / (radius * radius) * <double>total(sum_x)
+    sums[1] += -2.0 / (radius * radius) * <double>total(sum_y)
+    sums[2] += -2.0 / (radius * radius) * <double>total(sum_z)
+    sums[3] += -2.0 / radius * <double>total(sum_s)
+
+
+cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
+                               real* grad_weights) noexcept nogil:
+    # sums += d/d(x, y, z, R); grad_weights[k - k_begin] += sum_p G_k phi
+    cdef Support* a = &space.support
+    if not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
         if grad_weights != NULL:
             fill_phi(space)
-        if wants_theta:
-            fill_slope(space)
-        first = True
-        for k in range(k_end - k_begin):
-            if grad_weights != NULL:
-                grad_weights[k] += inner(grid + k * volume, space.phi, a)
-            if wants_theta and (weights == NULL or weights[k] != 0):
-                accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, first, space.grad_w)
-                first = False
-        if first:
-            continue
-        part = 0
-        while part < LANES:                 # G w phi_s
-            along_x = NO_LANES
-            along_y = NO_LANES
-            along_z = NO_LANES
-            along_s = NO_LANES
-            for c in range(a.n):
-                v = lanes_of(space.phi_s, c, part)
-                v = only_where(v, v * lanes_of(space.grad_w, c, part))
-                along_x = along_x + a.delta_x[c] * v
-                along_y = along_y + a.delta_y[c] * v
-                along_z = along_z + (<lanes*>(a.delta[2] + a.lane[c] + part))[0] * v
-                if call.grad_radii != NULL:
-                    along_s = along_s + only_where(v, v * (a.s_xy[c] + (<lanes*>(a.s[2] + a.lane[c] + part))[0]))
-            (<lanes*>(sum_x + part))[0] = along_x
-            (<lanes*>(sum_y + part))[0] = along_y
-            (<lanes*>(sum_z + part))[0] = along_z
-            (<lanes*>(sum_s + part))[0] = along_s
-            part += WIDTH
-        sums[0] += -2.0 / (radius * radius) * <double>total(sum_x)
-        sums[1] += -2.0 / (radius * radius) * <double>total(sum_y)
-        sums[2] += -2.0 / (radius * radius) * <double>total(sum_z)
-        sums[3] += -2.0 / radius * <double>total(sum_s)
+        if call.grad_coords != NULL or call.grad_radii != NULL:
+            fill_phi_s(space)
+        if gather(space, call, terms, True, space.phi, grad_weights):
+            first_order(space, call.grad_radii != NULL, terms.radius, sums)
 
 
-cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, long long b, long long i,
-                                        long long k_begin, long long k_end, double radius, double* sums,
-                                        real* grad_weights) noexcept nogil:
-    # sums += d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] += sum_p G_k phi_v
+cdef inline void fill_second_order(Workspace* space, const Direction* along) noexcept nogil:
+    # of the block: first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed,
+    # second ds/dr + first ds_v/dr, as by_delta delta - ds_dr v_r by_v, and second ds/dR + first ds_v/dR as by_radius
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
-    cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * i
-    cdef const real* weights = NULL
-    cdef const real* v_weights = NULL
-    cdef const real* grid
-    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c
-    cdef real s, phi_s, phi_ss, s_v, along, first_order, second_order, v_z, v_radius, along_xy
-    cdef real from_coords, from_radius, mixed, radius_along, radius_radius, radius_s
-    cdef real v_coords[3]
-    cdef real s_xy, core_xy
-    cdef const real* s_z
-    cdef const real* core_z
-    cdef const real* delta_z
-    cdef real q[LANES]
-    cdef real b_lanes[LANES]
-    cdef real r_lanes[LANES]
-    cdef lanes v, along_x, along_y, along_z, along_b, along_s
+    cdef Chunk chunk
+    cdef long long c
+    cdef real s, phi_s, phi_ss, s_v, delta_v, delta_v_xy, first, second
+    cdef real v_x = along.coords[0], v_y = along.coords[1], v_z = along.coords[2]
+    cdef real ds_dr = along.ds_dr, ds_dR = along.ds_dR, d2s_drdR = along.d2s_drdR
+    cdef real ds_dR_v = along.ds_dR_v, d2s_drdR_v = along.d2s_drdR_v, d2s_dRdR_v = along.d2s_dRdR_v
+    cdef real by_delta[LANES]
+    cdef real by_v[LANES]
+    cdef real by_radius[LANES]
+    cdef int l
+    for c in range(a.n):
+        chunk = chunk_of(a, c)
+        delta_v_xy = chunk.delta_x * v_x + chunk.delta_y * v_y
+        for l in range(LANES):
+            s = chunk.s_xy + chunk.s_z[l]
+            phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
+            phi_ss = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
+            delta_v = delta_v_xy + chunk.delta_z[l] * v_z
+            s_v = ds_dr * delta_v + ds_dR_v * s
+            second = space.grad_w[c * LANES + l] * phi_ss * s_v + space.grad_v[c * LANES + l] * phi_s
+            first = space.grad_w[c * LANES + l] * phi_s
+            second = second if s <= coefficients.cutoff_s else <real>0
+            first = first if s <= coefficients.cutoff_s else <real>0
+            s = s if s <= coefficients.cutoff_s else <real>0
+            by_delta[l] = second * ds_dr + first * d2s_drdR_v
+            by_v[l] = first
+            by_radius[l] = second * ds_dR * s + first * (d2s_drdR * delta_v + d2s_dRdR_v * s)
+        for l in range(LANES):
+            space.by_delta[c * LANES + l] = by_delta[l]
+        for l in range(LANES):
+            space.by_v[c * LANES + l] = by_v[l]
+        for l in range(LANES):
+            space.by_radius[c * LANES + l] = by_radius[l]
+
+
+cdef inline void second_order(const Workspace* space, const Direction* along, double* sums) noexcept nogil:
+    # sums += the block's sum of what fill_second_order left
+    cdef const Support* a = &space.support
+    cdef Chunk chunk
+    cdef long long c
+    cdef int first = 0
+    cdef Vector v, along_x, along_y, along_z, along_v, along_R
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
-    cdef real sum_b[LANES]
-    cdef real sum_s[LANES]
-    cdef int l, part
-    cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, first_w, first_v, moved
-    grid = call.grad_density + (b * atoms.n_types + k_begin) * volume
-    if atoms.weights != NULL:
-        weights = atoms.weights + i * atoms.n_types + k_begin
-        if call.v_weights != NULL:
-            v_weights = call.v_weights + i * atoms.n_types + k_begin
-    if not place(a, r, radius, 0, a.grid.points[0]):
+    cdef real sum_v[LANES]
+    cdef real sum_R[LANES]
+    while first < LANES:
+        along_x = ZERO
+        along_y = ZERO
+        along_z = ZERO
+        along_v = ZERO
+        along_R = ZERO
+        for c in range(a.n):
+            chunk = chunk_of(a, c)
+            v = vector_of(space.by_delta, c, first)
+            along_x = along_x + chunk.delta_x * v
+            along_y = along_y + chunk.delta_y * v
+            along_z = along_z + (<Vector*>(chunk.delta_z + first))[0] * v
+            along_v = along_v + vector_of(space.by_v, c, first)
+            along_R = along_R + vector_of(space.by_radius, c, first)
+        (<Vector*>(sum_x + first))[0] = along_x
+        (<Vector*>(sum_y + first))[0] = along_y
+        (<Vector*>(sum_z + first))[0] = along_z
+        (<Vector*>(sum_v + first))[0] = along_v
+        (<Vector*>(sum_R + first))[0] = along_R
+        first += WIDTH
+    sums[0] += <double>total(sum_x) - <double>along.ds_dr * along.coords[0] * total(sum_v)
+    sums[1] += <double>total(sum_y) - <double>along.ds_dr * along.coords[1] * total(sum_v)
+    sums[2] += <double>total(sum_z) - <double>along.ds_dr * along.coords[2] * total(sum_v)
+    sums[3] += <double>total(sum_R)
+
+
+cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
+                                        real* grad_weights) noexcept nogil:
+    # sums += d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] += sum_p G_k phi_v
+    cdef Support* a = &space.support
+    cdef bint moved = call.v.coords != NULL or call.v.radii != NULL
+    cdef Direction along
+    if not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
         return
-    for k in range(3):
-        v_coords[k] = call.v_coords[3 * i + k] if call.v_coords != NULL else <real>0
-    v_z = v_coords[2]
-    v_radius = 0
-    if call.v_radii != NULL:
-        v_radius = <real>(a.grid.radius_scale * call.v_radii[radius_slot(atoms, b, i, k_begin)])
-    moved = call.v_coords != NULL or call.v_radii != NULL
-    from_coords = <real>(-2.0 / (radius * radius))
-    from_radius = <real>(-2.0 / radius * v_radius)
-    mixed = <real>(4.0 / (radius * radius * radius) * v_radius)
-    radius_s = <real>(-2.0 / radius)
-    radius_along = <real>(4.0 / (radius * radius * radius))
-    radius_radius = <real>(6.0 / (radius * radius) * v_radius)
+    along = direction_of(&call.v, &call.atoms, terms, a.grid.radius_scale)
     while next_block(a):
         if grad_weights != NULL and moved:
-            fill_phi_v(space, v_coords, from_coords, from_radius)
-        first_w = True
-        first_v = True
-        for k in range(k_end - k_begin):
-            if wants_theta and moved and (weights == NULL or weights[k] != 0):
-                accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, first_w, space.grad_w)
-                first_w = False
-            if wants_theta and v_weights != NULL and v_weights[k] != 0:
-                accumulate(grid + k * volume, v_weights[k], a, first_v, space.grad_v)
-                first_v = False
-            if grad_weights != NULL and moved:
-                grad_weights[k] += inner(grid + k * volume, space.phi_v, a)
-        if first_w and first_v:
-            continue
-        if first_w:
-            memset(space.grad_w, 0, a.n * LANES * sizeof(real))
-        if first_v:
-            memset(space.grad_v, 0, a.n * LANES * sizeof(real))
-        for c in range(a.n):                # A = G w phi_ss s_v + G v_w phi_s, B = G w phi_s
-            s_xy = a.s_xy[c]
-            core_xy = a.core_xy[c]
-            along_xy = a.delta_x[c] * v_coords[0] + a.delta_y[c] * v_coords[1]
-            s_z = a.s[2] + a.lane[c]
-            core_z = a.core[2] + a.lane[c]
-            delta_z = a.delta[2] + a.lane[c]
-            for l in range(LANES):
-                s = s_xy + s_z[l]
-                phi_s = profile_slope(s, core_xy * core_z[l], &coefficients)
-                phi_ss = profile_curvature(s, core_xy * core_z[l], &coefficients)
-                along = along_xy + delta_z[l] * v_z
-                s_v = from_coords * along + from_radius * s
-                second_order = space.grad_w[c * LANES + l] * phi_ss * s_v + space.grad_v[c * LANES + l] * phi_s
-                first_order = space.grad_w[c * LANES + l] * phi_s
-                second_order = second_order if s <= coefficients.cutoff_s else <real>0
-                first_order = first_order if s <= coefficients.cutoff_s else <real>0
-                s = s if s <= coefficients.cutoff_s else <real>0
-                q[l] = second_order * from_coords + first_order * mixed
-                b_lanes[l] = first_order
-                r_lanes[l] = second_order * radius_s * s + first_order * (radius_along * along + radius_radius * s)
-            for l in range(LANES):
-                space.grad_w[c * LANES + l] = q[l]
-            for l in range(LANES):
-                space.grad_v[c * LANES + l] = b_lanes[l]
-            for l in range(LANES):
-                space.phi_s[c * LANES + l] = r_lanes[l]
-        part = 0
-        while part < LANES:                 # the scratch now holds what is summed
-            along_x = NO_LANES
-            along_y = NO_LANES
-            along_z = NO_LANES
-            along_b = NO_LANES
-            along_s = NO_LANES
-            for c in range(a.n):
-                v = lanes_of(space.grad_w, c, part)
-                along_x = along_x + a.delta_x[c] * v
-                along_y = along_y + a.delta_y[c] * v
-                along_z = along_z + (<lanes*>(a.delta[2] + a.lane[c] + part))[0] * v
-                along_b = along_b + lanes_of(space.grad_v, c, part)
-                along_s = along_s + lanes_of(space.phi_s, c, part)
-            (<lanes*>(sum_x + part))[0] = along_x
-            (<lanes*>(sum_y + part))[0] = along_y
-            (<lanes*>(sum_z + part))[0] = along_z
-            (<lanes*>(sum_b + part))[0] = along_b
-            (<lanes*>(sum_s + part))[0] = along_s
-            part += WIDTH
-        sums[0] += <double>total(sum_x) - <double>from_coords * v_coords[0] * total(sum_b)
-        sums[1] += <double>total(sum_y) - <double>from_coords * v_coords[1] * total(sum_b)
-        sums[2] += <double>total(sum_z) - <double>from_coords * v_coords[2] * total(sum_b)
-        sums[3] += <double>total(sum_s)
+            fill_phi_v(space, &along)
+        if gather(space, call, terms, moved, space.phi_v, grad_weights):
+            fill_second_order(space, &along)
+            second_order(space, &along, sums)
 
 
-cdef inline bint matters(const ToAtoms* call, long long i, long long k_begin, long long k_end) noexcept nogil:
-    # some weight (or its cotangent) of the channels is not zero
+cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const Terms* terms,
+                                   double* sums) noexcept nogil:
+    # of terms that share a radius
     cdef const Atoms* atoms = &call.atoms
-    cdef long long k
-    if atoms.weights == NULL:
-        return True
-    for k in range(i * atoms.n_types + k_begin, i * atoms.n_types + k_end):
-        if atoms.weights[k] != 0 or (call.v_weights != NULL and call.v_weights[k] != 0):
-            return True
-    return False
-
-
-cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, long long b, long long i, long long k_begin,
-                                   long long k_end, double* sums) noexcept nogil:
-    # the channels of atom i that share a radius
-    cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * i
+    cdef const real* r = atoms.coords + 3 * terms.i
     cdef real* grad_weights = NULL
-    cdef double radius = space.support.grid.radius_scale * <double>atoms.radii[radius_slot(atoms, b, i, k_begin)]
-    cdef long long k
+    cdef int n
     if call.grad_weights != NULL:
-        grad_weights = call.grad_weights + i * atoms.n_types + k_begin
-        for k in range(k_end - k_begin):
-            grad_weights[k] = <real>NAN if is_nan(r, radius) else <real>0
-    if is_nan(r, radius):
-        if matters(call, i, k_begin, k_end):
-            for k in range(4):
-                sums[k] = NAN
-    elif radius > 0 and call.second:
-        backward_backward_atom(space, call, b, i, k_begin, k_end, radius, sums, grad_weights)
-    elif radius > 0:
-        backward_atom(space, call, b, i, k_begin, k_end, radius, sums, grad_weights)
+        grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin
+    fill(grad_weights, terms.k_end - terms.k_begin, <real>NAN if is_nan(r, terms.radius) else <real>0)
+    if is_nan(r, terms.radius):
+        if has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end):
+            for n in range(4):
+                sums[n] = NAN
+    elif terms.radius > 0 and call.second:
+        backward_backward_atom(space, call, terms, sums, grad_weights)
+    elif terms.radius > 0:
+        backward_atom(space, call, terms, sums, grad_weights)
 
 
 cdef inline void atom_gradients(Workspace* space, const ToAtoms* call, long long i) noexcept nogil:
     cdef const Atoms* atoms = &call.atoms
-    cdef long long b = example_of(atoms, i), k
+    cdef Terms terms = terms_of(atoms, example_of(atoms, i), i), part
     cdef double scale = space.support.grid.radius_scale
+    cdef bint per_channel = atoms.weights != NULL and atoms.radius_by_type
+    cdef long long k = terms.k_begin, k_end
     cdef double sums[4]
-    for k in range(4):
-        sums[k] = 0
-    if atoms.index != NULL:
-        if atoms.index[i] >= 0:
-            channel_gradients(space, call, b, i, atoms.index[i], atoms.index[i] + 1, sums)
-    elif not atoms.radius_by_type:
-        channel_gradients(space, call, b, i, 0, atoms.n_types, sums)
-    else:
-        for k in range(atoms.n_types):
+    cdef int n
+    for n in range(4):
+        sums[n] = 0
+    while k < terms.k_end:
+        k_end = k + 1 if per_channel else terms.k_end
+        part = sharing_radius(atoms, &terms, k, k_end, scale)
+        if per_channel:
             sums[3] = 0
-            channel_gradients(space, call, b, i, k, k + 1, sums)
-            if call.grad_radii != NULL:
-                call.grad_radii[i * atoms.n_types + k] = <real>(scale * sums[3])
+        channel_gradients(space, call, &part, sums)
+        if per_channel and call.grad_radii != NULL:
+            call.grad_radii[i * atoms.n_types + k] = <real>(scale * sums[3])
+        k = k_end
     if call.grad_coords != NULL:
-        for k in range(3):
-            call.grad_coords[3 * i + k] = <real>sums[k]
-    if call.grad_radii != NULL and (atoms.index != NULL or not atoms.radius_by_type):
+        for n in range(3):
+            call.grad_coords[3 * i + n] = <real>sums[n]
+    if call.grad_radii != NULL and not per_channel:
         call.grad_radii[i] = <real>(scale * sums[3])
 
 
@@ -310,43 +291,69 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef const Atoms* atoms = &call.atoms
-    cdef long long b = example_of(atoms, i), volume, k_begin = 0, k_end = atoms.n_types, k, c, channel
-    cdef double radius, result = 0
-    cdef real s, weight
+    cdef const real* r = atoms.coords + 3 * i
+    cdef Terms terms = terms_of(atoms, example_of(atoms, i), i), part
+    cdef Chunk chunk
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c, channel
+    cdef double result = 0
+    cdef real weight
     cdef real share[LANES]
-    cdef real s_xy, core_xy
-    cdef const real* s_z
-    cdef const real* core_z
     cdef real density[LANES]
     cdef real relevance[LANES]
     cdef real sums[LANES]
     cdef int l
-    volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2]
-    if atoms.index != NULL:
-        k_begin = atoms.index[i]
-        k_end = atoms.index[i] + 1 if atoms.index[i] >= 0 else k_begin
-    for k in range(k_begin, k_end):
+    for k in range(terms.k_begin, terms.k_end):
         weight = atoms.weights[i * atoms.n_types + k] if atoms.weights != NULL else <real>1
-        radius = a.grid.radius_scale * <double>atoms.radii[radius_slot(atoms, b, i, k)]
-        if weight != 0 and is_nan(atoms.coords + 3 * i, radius):
+        part = sharing_radius(atoms, &terms, k, k + 1, a.grid.radius_scale)
+        if weight != 0 and is_nan(r, part.radius):
             result = NAN
-        elif weight != 0 and radius > 0 and place(a, atoms.coords + 3 * i, radius, 0, a.grid.points[0]):
-            channel = (b * atoms.n_types + k) * volume
+        elif weight != 0 and part.radius > 0 and place(a, r, part.radius, 0, a.grid.points[0]):
+            channel = (part.b * atoms.n_types + k) * volume
             while next_block(a):
                 for l in range(LANES):
                     sums[l] = 0
                 for c in range(a.n):
-                    s_xy = a.s_xy[c]
-                    core_xy = a.core_xy[c]
-                    s_z = a.s[2] + a.lane[c]
-                    core_z = a.core[2] + a.lane[c]
-                    load(call.grad_density + channel + a.offset[c], a.lanes, relevance)
-                    load(call.density + channel + a.offset[c], a.lanes, density)
+                    chunk = chunk_of(a, c)
+                    load(call.grad_density + channel + a.offset[c], a.n_lanes, relevance)
+                    load(call.density + channel + a.offset[c], a.n_lanes, density)
                     for l in range(LANES):
-                        s = s_xy + s_z[l]
-                        share[l] = weight * profile(s, core_xy * core_z[l], &coefficients)
+                        share[l] = weight * profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l],
+                                                    &coefficients)
                     for l in range(LANES):
                         sums[l] += relevance[l] * (share[l] / density[l]) \
                             if share[l] != 0 and density[l] != 0 else <real>0
                 result += <double>total(sums)
     call.relevance[i] = <real>result
+
+
+cdef inline void atom_item(Workspace* space, const ToAtoms* call, long long item) noexcept nogil:
+    cdef long long i = call.order[item] if call.order != NULL else item
+    if call.relevance != NULL:
+        atom_relevance_sum(space, call, i)
+    else:
+        atom_gradients(space, call, i)
+
+
+cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) except -1 nogil:
+    # cuts the atoms among the threads
+    cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
+    cdef long long* start = NULL
+    cdef Workspace** spaces
+    cdef bint ok = True
+    n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
+    spaces = open_workspaces(grid, n_threads)
+    if call.grad_weights != NULL and call.atoms.n_atoms > 16:
+        ok = group_by_cell(&call.atoms, grid, &call.order, &start)
+    if spaces != NULL and ok and n_threads == 1:
+        for item in range(call.atoms.n_atoms):
+            atom_item(spaces[0], call, item)
+    elif spaces != NULL and ok:
+        for item in prange(call.atoms.n_atoms, schedule="dynamic", chunksize=run, num_threads=n_threads):
+            atom_item(spaces[threadid()], call, item)
+    free(call.order)
+    free(start)
+    close_workspaces(spaces, n_threads)
+    if spaces == NULL or not ok:
+        with gil:
+            raise MemoryError("no memory for the scratch space of the kernels")
+    return 0

@@ -1,70 +1,65 @@
 # Kernels whose output is the grid: density and its tangent. Every voxel is written by one thread.
 # Mirror: cuda/to_grid.cuh.
 
+from cython.parallel cimport prange, threadid
 from libc.math cimport NAN
+from libc.stdlib cimport free
 from libc.string cimport memset
 from profile cimport real
-from support cimport Support, next_block, place
-from atoms cimport Atoms, first_atom, is_nan, radius_slot
+from support cimport Geometry, Support, fill, next_block, place
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight, is_nan,
+                    sharing_radius, terms_of, weights_of)
 from block cimport add_block, fill_phi, fill_phi_v
-from workspace cimport Workspace
+from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
+
+cdef enum:
+    SLAB_BYTES = 1 << 20    # what a thread writes at a time, to stay in its L2 cache
+    RUN_BYTES = 1 << 22     # what a thread writes in a row where there is much, so that two do not share a 2 MiB page
+    SERIAL = 1 << 15        # voxels below which a second thread costs more than it brings
 
 
 cdef struct ToGrid:
     Atoms atoms
-    const real* v_coords        # tangents (N, 3), (N, T), as radii; absent: zero
-    const real* v_weights
-    const real* v_radii
+    Tangents v                  # tangent only
     bint tangent
     long long* order            # index types: atoms by example and channel
     long long* start
-    long long channels          # per item
-    long long planes            # per item
+    long long group             # channels of an item: evaluated together
+    long long planes            # planes of an item
     long long n_groups
     long long n_slabs
-    real* grid                  # (B, T, X, Y, Z)
+    real* out                   # (B, T, X, Y, Z)
 
 
-cdef inline void add_atom(Workspace* space, const ToGrid* call, long long b, long long i, long long k_begin,
-                          long long k_end, long long x_begin, long long x_end) noexcept nogil:
-    # adds atom i to channels [k_begin, k_end) of planes [x_begin, x_end)
+cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, long long x_begin,
+                          long long x_end) noexcept nogil:
+    # adds the terms to planes [x_begin, x_end)
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * i
-    cdef const real* weights = NULL
-    cdef const real* v_weights = NULL
-    cdef long long slot = radius_slot(atoms, b, i, k_begin), volume, plane, k, c
-    cdef double radius = <double>atoms.radii[slot] * a.grid.radius_scale
-    cdef real weight = 1, v_weight = 0, from_coords, from_radius
-    cdef real v_coords[3]
-    cdef real* grid
-    cdef bint moved
-    plane = a.grid.points[1] * a.grid.points[2]
-    volume = a.grid.points[0] * plane
-    grid = call.grid + (b * atoms.n_types + k_begin) * volume
-    if atoms.weights != NULL:
-        weights = atoms.weights + i * atoms.n_types + k_begin
-        if call.v_weights != NULL:
-            v_weights = call.v_weights + i * atoms.n_types + k_begin
-    for k in range(k_end - k_begin):
+    cdef const real* r = atoms.coords + 3 * terms.i
+    cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
+    cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
+    cdef long long plane = a.grid.points[1] * a.grid.points[2], volume = a.grid.points[0] * plane, k
+    cdef double radius = terms.radius
+    cdef real weight, v_weight
+    cdef real* grid = call.out + (terms.b * atoms.n_types + terms.k_begin) * volume
+    cdef bint moved = call.v.coords != NULL or call.v.radii != NULL
+    cdef Direction along
+    for k in range(terms.k_end - terms.k_begin):
         weight = weights[k] if weights != NULL else <real>1
         v_weight = v_weights[k] if v_weights != NULL else <real>0
         if (weight != 0 or v_weight != 0) and (is_nan(r, radius) or weight != weight or v_weight != v_weight):
-            for c in range(x_begin * plane, x_end * plane):
-                grid[k * volume + c] = <real>NAN
+            fill(grid + k * volume + x_begin * plane, (x_end - x_begin) * plane, <real>NAN)
     if not radius > 0 or is_nan(r, radius) or not place(a, r, radius, x_begin, x_end):
         return
-    for k in range(3):
-        v_coords[k] = call.v_coords[3 * i + k] if call.v_coords != NULL else <real>0
-    from_coords = <real>(-2.0 / (radius * radius))
-    from_radius = <real>(-2.0 / radius * a.grid.radius_scale * call.v_radii[slot]) if call.v_radii != NULL else <real>0
-    moved = call.v_coords != NULL or call.v_radii != NULL
+    if call.tangent:
+        along = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
     while next_block(a):
         if not call.tangent or v_weights != NULL:
             fill_phi(space)
         if call.tangent and moved:
-            fill_phi_v(space, v_coords, from_coords, from_radius)
-        for k in range(k_end - k_begin):
+            fill_phi_v(space, &along)
+        for k in range(terms.k_end - terms.k_begin):
             weight = weights[k] if weights != NULL else <real>1
             v_weight = v_weights[k] if v_weights != NULL else <real>0
             if not call.tangent:
@@ -80,21 +75,76 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, long long b, lon
 cdef inline void fill_item(Workspace* space, const ToGrid* call, long long item) noexcept nogil:
     # item = (example, group of channels, slab of planes)
     cdef const Atoms* atoms = &call.atoms
+    cdef const Geometry* grid = &space.support.grid
     cdef long long slab = item % call.n_slabs, group = item // call.n_slabs % call.n_groups
     cdef long long b = item // call.n_slabs // call.n_groups, k_begin, k_end, x_begin, x_end, plane, k, j
-    k_begin = group * call.channels
-    k_end = min(k_begin + call.channels, atoms.n_types)
+    cdef Terms terms
+    k_begin = group * call.group
+    k_end = min(k_begin + call.group, atoms.n_types)
     x_begin = slab * call.planes
-    x_end = min(x_begin + call.planes, space.support.grid.points[0])
-    plane = space.support.grid.points[1] * space.support.grid.points[2]
+    x_end = min(x_begin + call.planes, grid.points[0])
+    plane = grid.points[1] * grid.points[2]
     for k in range(b * atoms.n_types + k_begin, b * atoms.n_types + k_end):
-        memset(call.grid + (k * space.support.grid.points[0] + x_begin) * plane, 0,
-               (x_end - x_begin) * plane * sizeof(real))
+        memset(call.out + (k * grid.points[0] + x_begin) * plane, 0, (x_end - x_begin) * plane * sizeof(real))
     if atoms.index != NULL:
         for j in range(call.start[b * atoms.n_types + k_begin], call.start[b * atoms.n_types + k_end]):
-            add_atom(space, call, b, call.order[j], k_begin, k_end, x_begin, x_end)
+            terms = terms_of(atoms, b, call.order[j])
+            terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
+            add_atom(space, call, &terms, x_begin, x_end)
         return
     for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-        if call.channels > 1 or atoms.weights[j * atoms.n_types + k_begin] != 0 or (
-                call.v_weights != NULL and call.v_weights[j * atoms.n_types + k_begin] != 0):
-            add_atom(space, call, b, j, k_begin, k_end, x_begin, x_end)
+        if call.group > 1 or has_weight(atoms, call.v.weights, j, k_begin, k_end):
+            terms = terms_of(atoms, b, j)
+            terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
+            add_atom(space, call, &terms, x_begin, x_end)
+
+
+cdef inline bint is_dense(const ToGrid* call) noexcept nogil:
+    # more than two channels an atom: evaluate phi once for all of them
+    cdef long long n = 0, i
+    if call.atoms.weights == NULL or call.atoms.radius_by_type:
+        return False
+    if call.v.weights != NULL:
+        return True
+    for i in range(call.atoms.n_atoms * call.atoms.n_types):
+        n += call.atoms.weights[i] != 0
+    return n > 2 * call.atoms.n_atoms
+
+
+cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) except -1 nogil:
+    # cuts the grid into items, and the items among the threads
+    cdef long long plane_bytes = grid.points[1] * grid.points[2] * sizeof(real), n_items, item, run
+    cdef long long volume = grid.points[0] * grid.points[1] * grid.points[2]
+    cdef Workspace** spaces
+    cdef bint ok = True
+    if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
+        n_threads = 1
+    call.group = 1
+    if is_dense(call):
+        call.group = max(1, min(call.atoms.n_types, SLAB_BYTES // plane_bytes))
+    call.planes = max(1, min(grid.points[0], SLAB_BYTES // (plane_bytes * call.group)))
+    call.n_groups = (call.atoms.n_types + call.group - 1) // call.group
+    if n_threads > 1 and call.atoms.n_examples * call.n_groups < 4 * n_threads:
+        call.planes = max(1, min(call.planes, grid.points[0] * call.atoms.n_examples * call.n_groups
+                                 // (4 * n_threads)))
+    call.n_slabs = (grid.points[0] + call.planes - 1) // call.planes
+    n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
+    spaces = open_workspaces(grid, n_threads)
+    if call.atoms.index != NULL:
+        ok = group_by_channel(&call.atoms, &call.order, &call.start)
+    if spaces != NULL and ok:
+        advise_huge_pages(call.out, call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real))
+        if n_threads == 1:
+            for item in range(n_items):
+                fill_item(spaces[0], call, item)
+        else:
+            run = max(1, min(n_items // (16 * n_threads), RUN_BYTES // (plane_bytes * call.group * call.planes)))
+            for item in prange(n_items, schedule="dynamic", chunksize=run, num_threads=n_threads):
+                fill_item(spaces[threadid()], call, item)
+    free(call.order)
+    free(call.start)
+    close_workspaces(spaces, n_threads)
+    if spaces == NULL or not ok:
+        with gil:
+            raise MemoryError("no memory for the scratch space of the kernels")
+    return 0

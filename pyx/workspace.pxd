@@ -1,4 +1,4 @@
-# Scratch memory of one thread, and how the work of a call is cut into items.
+# Scratch memory, one of each thread.
 
 from libc.math cimport sqrt
 from libc.stdlib cimport free, malloc
@@ -38,7 +38,10 @@ cdef struct Workspace:      # aligned to LINE
     real phi_s[BLOCK]
     real phi_v[BLOCK]
     real grad_w[BLOCK]      # sum_k w_k G_k
-    real grad_v[BLOCK]      # sum_k v_k G_k
+    real grad_v[BLOCK]      # sum_k v_wk G_k
+    real by_delta[BLOCK]    # what second_order adds up: times delta,
+    real by_v[BLOCK]        # times v_r
+    real by_radius[BLOCK]   # and for R
     Support support
 
 
@@ -65,7 +68,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid) noexcept nogil:
     a.grid = grid[0]
     narrow(&a.profile, grid)
     a.reach = sqrt(grid.cutoff_s)
-    a.lanes = <int>min(<long long>LANES, grid.points[2])
+    a.n_lanes = <int>min(<long long>LANES, grid.points[2])
     for axis in range(3):
         padded[axis] = (grid.points[axis] + LANES - 1) // LANES * LANES
         total += 3 * padded[axis]

@@ -1,0 +1,96 @@
+"""pyx/ and cuda/ are one text in two languages: the same functions in the same order, but for a list of differences."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAIRS = ("profile", "support", "atoms", "to_grid", "to_atoms", "density")
+ALONE = {
+    "pyx": {"block": "a block of chunks, in vectors of the compiler's; threads on the GPU", "workspace": "its memory"},
+    "cuda": {"tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn"},
+}
+"""Files without a counterpart."""
+DIFFERENCES = (
+    ("profile", "pyx", {"exp_nonpositive", "bits_of", "double_of"}, "tables of exponentials; a GPU has a unit for one"),
+    (
+        "profile",
+        "cuda",
+        {"real_abs", "real_ceil", "real_exp", "real_floor", "real_fma", "real_max", "real_min"},
+        "one name for both precisions; on the CPU these are computed in double precision",
+    ),
+    ("support", "pyx", {"fill_axis", "next_block", "chunk_of"}, "blocks of chunks over tables, one an axis"),
+    (
+        "support",
+        "cuda",
+        {"split", "delta_of", "square", "settle", "rewind", "next_voxel", "block_sum"},
+        "threads, which compute what their voxel needs and add up what they have",
+    ),
+    (
+        "atoms",
+        "pyx",
+        {"first_bad_index", "first_bad_offset", "first_bad_radius", "has_atom"},
+        "looked for before anything is written",
+    ),
+    ("atoms", "cuda", {"bad_index", "good_radius"}, "reported where it is read: nobody waits for the GPU"),
+    (
+        "atoms",
+        "pyx",
+        {"sort_by_key", "group_by_channel", "cells_per_axis", "cell", "group_by_cell"},
+        "one order for all threads; a block of the GPU looks for its own atoms",
+    ),
+    ("to_grid", "pyx", {"is_dense"}, "how many channels go together depends on the weights; on the GPU always GROUP"),
+    ("to_grid", "cuda", {"corner_of", "store"}, "a thread writes what it holds in registers"),
+    ("to_atoms", "pyx", {"to_atoms", "atom_item"}, "the loop over atoms; on the GPU the launch is one"),
+    ("to_atoms", "pyx", {"accumulate", "inner", "fill_second_order"}, "passes over a block that scratch memory holds"),
+    ("to_atoms", "cuda", {"read_group", "store_weights"}, "GROUP channels in registers, and their sums over a block"),
+    (
+        "density",
+        "pyx",
+        {"own_copy", "check_integers", "read_atoms", "tangents"},
+        "structs from addresses, checked; initialisers in CUDA",
+    ),
+    ("density", "pyx", {"levels_here", "n_levels"}, "what the processor has; the driver tells it of a GPU"),
+)
+"""File, the side that has them, functions, and why the other side has none."""
+
+
+def functions(side, name):
+    """Return the names of the functions of a file, in order."""
+    (path,) = (ROOT / side).glob(f"{name}.*")
+    text = path.read_text(encoding="utf-8")
+    if side == "cuda":
+        return re.findall(r"^(?:__(?:device|host)__ [^;{]*?)?\b([a-z]\w*)\((?=[^;]*?\)\n?\s*\{)", text, re.M)
+    return re.findall(r"^(?:(?:cdef|def) (?!struct|enum|extern)[^(\n]*?|    static [^(\n]*?)(\w+)\(", text, re.M)
+
+
+def test_parsing():
+    assert functions("cuda", "atoms")[:2] == ["first_atom", "example_of"]
+    assert functions("cuda", "to_grid") == ["corner_of", "add_atom", "store", "fill_item", "to_grid"]
+    assert functions("cuda", "density")[0] == "density"
+    assert functions("pyx", "profile")[:3] == ["real_sqrt", "bits_of", "double_of"]
+    assert functions("pyx", "density")[-1] == "radii_sum"
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_functions(name):
+    pyx, cuda = functions("pyx", name), functions("cuda", name)
+    listed = {"pyx": set(), "cuda": set()}
+    for file, side, names, _ in DIFFERENCES:
+        if file == name:
+            listed[side] |= names
+    assert set(pyx) - set(cuda) == listed["pyx"], "only in pyx/"
+    assert set(cuda) - set(pyx) == listed["cuda"], "only in cuda/"
+    shared = [function for function in dict.fromkeys(pyx) if function in cuda]
+    assert shared == [function for function in dict.fromkeys(cuda) if function in pyx], "in another order"
+
+
+def test_files():
+    for side, pattern in (("pyx", "*.p*"), ("cuda", "*.cu*")):
+        assert {path.stem for path in (ROOT / side).glob(pattern)} == {*PAIRS, *ALONE[side]}
+
+
+def test_differences_are_few():
+    assert len(DIFFERENCES) <= 15
+    assert all(reason for *_, reason in DIFFERENCES)
