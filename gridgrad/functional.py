@@ -75,13 +75,14 @@ def coords2grid(
     autocast = is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
     if autocast:
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
+    atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
     if fixed is not None:
         validate.mask_of_atoms("fixed", fixed, coords)
         if not can_skip(center, radii, gm.radius_type_indexed):
             coords, types = held(fixed, coords), held(fixed, types)
             radii = radii if gm.radius_type_indexed else held(fixed, radii)
+            atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
             fixed = None
-    atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
     tensors = atoms.coords, atoms.types, atoms.radii, atoms.offsets
     if fixed is None:
         grid = density(*tensors, gm.spec, atoms.n_types)

@@ -219,12 +219,13 @@ class GridMaker(Grid):  # noqa: D101
 
     def _with_grid(self, center, coords, types, radii, batch, **grid) -> tuple[validate.Atoms, Tensor]:
         ((name, value),) = grid.items()
-        value = _to_torch(name, value)
-        if not isinstance(value, Tensor) or value.dim() not in (4, 5):
+        value, types = _to_torch(name, value), _to_torch("types", types)
+        if value is None or value.dim() not in ((5,) if batch is not None else (4, 5)) or not value.shape[-4]:
             shape = None if value is None else tuple(value.shape)
-            raise ValueError(f"{name}: shape {shape}; expected (T, X, Y, Z) or (B, T, X, Y, Z)")
+            raise ValueError(f"{name}: shape {shape}; expected (T, X, Y, Z), or (B, T, X, Y, Z) for batches")
         batch_size = value.shape[0] if batch is not None else None
-        atoms = self._atoms(center, coords, types, radii, value.shape[-4], batch, batch_size)
+        indices = types is not None and not types.is_floating_point()
+        atoms = self._atoms(center, coords, types, radii, value.shape[-4] if indices else None, batch, batch_size)
         return atoms, self._grid_like(name, value, atoms)
 
     @staticmethod

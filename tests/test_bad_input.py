@@ -131,6 +131,9 @@ BAD_ATOMS = [
     case("batch", 4, ValueError, layout="ragged", batch=torch.tensor([0, 0, 1, 1, 4]), id="batch-beyond-batch-size"),
     case("batch_size", -1, ValueError, layout="ragged", batch_size=-1, id="batch_size-negative"),
     case("batch_size", 2.0, ERRORS, layout="ragged", batch_size=2.0, id="batch_size-float"),
+    case("batch_size", 2**63, ValueError, layout="ragged", batch_size=2**63, id="batch_size-beyond-int64"),
+    case("batch_size", "int", ValueError, layout="ragged", batch_size=10**5000, id="batch_size-of-5000-digits"),
+    case("n_types", "1000", ValueError, type_mode="index", n_types=10**400, id="n_types-of-400-digits"),
     case("batch_size", "True", TypeError, layout="ragged", batch_size=True, id="batch_size-bool"),
     case("batch_size", "array", TypeError, layout="ragged", batch_size=np.ones((30, 30)), id="batch_size-array"),
     case("batch_size", 2, ValueError, batch_size=2, id="batch_size-without-batch"),
@@ -432,7 +435,7 @@ def test_masked_arrays(name):
     assert_says(message(maker.backward, **given, errors=TypeError), name, "MaskedArray")
 
 
-@pytest.mark.parametrize("batch_size", [2**31, 2**40, 2**62, 2**63, 10**30])
+@pytest.mark.parametrize("batch_size", [2**31, 2**40, 2**62])
 @pytest.mark.parametrize("entrance", ["coords2grid", "forward"])
 def test_batches_beyond_memory(entrance, batch_size):
     """They are refused before memory is asked for, offsets included; so is a last example of such a number."""
@@ -441,6 +444,5 @@ def test_batches_beyond_memory(entrance, batch_size):
     atoms = (0, 0, 0), torch.zeros(2, 3), torch.ones(2, 2), torch.ones(2)
     text = message(call, *atoms, batch=torch.tensor([0, 1]), batch_size=batch_size, errors=MemoryError)
     assert_says(text, "density", (batch_size, 2, 7, 7, 7), "GiB")
-    if batch_size <= 2**63:
-        text = message(call, *atoms, batch=torch.tensor([0, batch_size - 1]), errors=MemoryError)
-        assert_says(text, "density", (batch_size, 2, 7, 7, 7), "GiB")
+    text = message(call, *atoms, batch=torch.tensor([0, batch_size - 1]), errors=MemoryError)
+    assert_says(text, "density", (batch_size, 2, 7, 7, 7), "GiB")

@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 from gridgrad.autograd import derivatives
 from gridgrad.autograd._torch import is_transforming
+from gridgrad.autograd.validate import tensors_of
 
 
 class _DensityOfFixed(Function):
@@ -40,7 +41,7 @@ def density_with_fixed(coords, types, radii, offsets, fixed, spec, n_types) -> T
     return _DensityOfFixed.apply(coords, types, radii, offsets, fixed, spec, n_types)
 
 
-def can_skip(center: object, radii: Tensor, radius_type_indexed: bool) -> bool:
+def can_skip(center: object, radii: object, radius_type_indexed: bool) -> bool:
     """Tell whether the backward passes may pass over fixed atoms.
 
     Parameters
@@ -55,29 +56,27 @@ def can_skip(center: object, radii: Tensor, radius_type_indexed: bool) -> bool:
     bool
         False also where torch looks into the graph: under torch.func, forward mode and torch.compile.
     """
-    shared = [center, radii] if radius_type_indexed else [center]
-    return not (
-        any(isinstance(value, Tensor) and value.requires_grad for value in shared)
-        or is_transforming()
-        or torch.compiler.is_compiling()
-    )
+    shared = tensors_of(center)
+    if radius_type_indexed and isinstance(radii, Tensor):
+        shared.append(radii)
+    return not (any(value.requires_grad for value in shared) or is_transforming() or torch.compiler.is_compiling())
 
 
-def held(fixed: Tensor, value: Tensor) -> Tensor:
+def held(fixed: Tensor, value: object) -> object:
     """Return the same numbers, those of fixed atoms cut off the graph.
 
     Parameters
     ----------
     fixed : Tensor
         (N,) or (B, N) bool.
-    value : Tensor
+    value : Tensor or float
         With one row per atom.
 
     Returns
     -------
-    Tensor
-        `value` itself if it is of integers.
+    Tensor or float
+        `value` itself if it is a number or of integers.
     """
-    if not value.is_floating_point():
+    if not isinstance(value, Tensor) or not value.is_floating_point():
         return value
     return torch.where(fixed.reshape(fixed.shape + (1,) * (value.dim() - fixed.dim())), value.detach(), value)

@@ -122,9 +122,11 @@ def mask_of_atoms(name: str, mask: object, coords: Tensor) -> None:
 def _count(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, np.integer)):
         raise TypeError(f"{name}: {shown(value)} of type {type(value).__name__}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name}: {value}; expected an integer >= {least}")
-    return value if isinstance(value, torch.SymInt) else int(value)
+    if isinstance(value, torch.SymInt):
+        return value
+    if not least <= value < 2**63:
+        raise ValueError(f"{name}: {shown(value)}; expected an integer from {least} to 2^63 - 1")
+    return int(value)
 
 
 def _check_types(types: Tensor, coords: Tensor, n_types: int | None) -> int:
@@ -185,11 +187,27 @@ def _channels(gm: Grid, coords: Tensor, types: Tensor, radii: Tensor, n_types: o
         n_types = types_shape[-1]
     elif types.dtype is not torch.int64 or type(n_types) is not int or types.shape != lead:
         return 0
-    return n_types if radii.shape == ((n_types,) if gm.radius_type_indexed else lead) and n_types > 0 else 0
+    return n_types if radii.shape == ((n_types,) if gm.radius_type_indexed else lead) and 0 < n_types < 2**63 else 0
 
 
-def _has_tensors(center: object) -> bool:
-    return isinstance(center, (list, tuple)) and any(isinstance(x, Tensor) or _has_tensors(x) for x in center)
+def tensors_of(center: object) -> list[Tensor]:
+    """Return the tensors of a centre: itself, or those in a sequence, or in a sequence of sequences.
+
+    Parameters
+    ----------
+    center : Tensor or sequence
+        As for `gridgrad.coords2grid`.
+
+    Returns
+    -------
+    list of Tensor
+        Empty for numbers.
+    """
+    if isinstance(center, Tensor):
+        return [center]
+    rows = center if isinstance(center, (list, tuple)) else ()
+    entries = [x for row in rows for x in (row if isinstance(row, (list, tuple)) else (row,))]
+    return [x for x in entries if isinstance(x, Tensor)]
 
 
 def center_tensor(center: object, coords: Tensor) -> Tensor:
@@ -224,7 +242,7 @@ def center_tensor(center: object, coords: Tensor) -> Tensor:
     if isinstance(center, np.ma.MaskedArray):
         raise TypeError("center: a masked array; expected (x, y, z)")
     try:
-        if _has_tensors(center):
+        if tensors_of(center):
             return torch.stack([center_tensor(x, coords) for x in center])
         return coords.new_tensor(center)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -280,8 +298,8 @@ def _radii(radii: object, shape: tuple[int, ...], coords: Tensor) -> Tensor:
     if isinstance(radii, numbers.Real) and not isinstance(radii, bool):
         try:
             return coords.new_full(shape, float(radii))
-        except OverflowError:
-            raise ValueError(f"radii: {shown(radii)}; expected a finite number > 0") from None
+        except (OverflowError, RuntimeError):
+            raise ValueError(f"radii: {shown(radii)}; expected a number > 0 that {coords.dtype} has") from None
     if not isinstance(radii, Tensor):
         raise TypeError(f"radii: {type(radii).__name__}; expected a torch.Tensor or one number for all")
     return shaped_like("radii", radii, shape, coords)
