@@ -1,6 +1,7 @@
 """AtomBatch and collate: what goes in comes out, of every example, in every shape and on its way through a layer."""
 
 import pickle
+from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 
 import numpy as np
@@ -124,6 +125,26 @@ def test_conversion():
 def test_pickle(vectors, by_type):
     batch = make_batch(vectors, by_type)
     assert_same(pickle.loads(pickle.dumps(batch)), batch)
+
+
+@pytest.mark.parametrize("counts", [(), (0, 0), (3, 2), (5000, 0, 20000)])
+def test_between_processes(counts):
+    """As torch.multiprocessing sends it: small ones in the message, large ones as one shared memory."""
+    batch = make_batch(counts=counts)
+    message = ForkingPickler.dumps(batch)
+    assert_same(ForkingPickler.loads(message), batch)
+    assert len(message) < 1 << 18
+    one, two = make_batch(counts=counts), pickle.loads(pickle.dumps(batch))
+    two.coords += 1
+    assert torch.equal(two.coords, one.coords + 1) and torch.equal(two.radii, one.radii)
+    assert torch.equal(two.labels["affinity"], one.labels["affinity"])
+
+
+def test_gradients_survive_pickle():
+    batch = make_batch().requires_grad_("ligand")
+    copy = pickle.loads(pickle.dumps(batch))
+    assert copy.coords.requires_grad and torch.equal(copy.fixed, batch.fixed)
+    assert torch.equal(copy.coords, batch.coords)
 
 
 def test_batch_index():

@@ -131,6 +131,19 @@ def test_every_example_moves_as_it_should(dtype, counts):
         assert getattr(moved, name) is getattr(batch, name)
 
 
+def test_in_place():
+    """The same numbers where the old ones were, unless a graph is recorded."""
+    batch = make_batch(counts=(5000, 0, 9000))
+    rigid = random_rigid(batch)[1]
+    expected, place = rigid(batch).coords, batch.coords.data_ptr()
+    assert rigid(batch, in_place=True).coords.data_ptr() == place
+    assert_same_bits(batch.coords, expected)
+    batch.requires_grad_()
+    moved = rigid(batch, in_place=True)
+    assert moved.coords.data_ptr() != place and moved.coords.requires_grad
+    assert_same_bits(batch.coords.detach(), expected)
+
+
 def test_inverse_and_composition():
     batch = make_batch(dtype=torch.float64)
     once, a = random_rigid(batch, seed=1)

@@ -3,7 +3,7 @@
 Needs only numpy and torch; stores need pyarrow as well (extra ``data``), and making them from files the extra ``mol``.
 """
 
-from gridgrad.data.batch import AtomBatch, PaddedAtoms
+from gridgrad.data.batch import AtomBatch
 from gridgrad.data.budget import AtomBudgetBatchSampler
 from gridgrad.data.collate import collate
 from gridgrad.data.dataset import ComplexDataset
@@ -17,6 +17,7 @@ from gridgrad.data.gnina import (
 )
 from gridgrad.data.library import prepare, write_store
 from gridgrad.data.loader import DataLoader
+from gridgrad.data.padding import PaddedAtoms
 from gridgrad.data.parts import StoreError
 from gridgrad.data.pyg import from_pyg, to_pyg
 from gridgrad.data.rigid import RandomRigid, Rigid

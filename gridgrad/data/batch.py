@@ -4,39 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gridgrad.data.packing import can_pack, pack, unpack
+from gridgrad.data.padding import PaddedAtoms, padded_atoms
 from gridgrad.data.ragged import chosen_examples, rows_of
 
-__all__ = ["AtomBatch", "PaddedAtoms"]
+__all__ = ["AtomBatch"]
 
 _FLOATS = (torch.float32, torch.float64)
-
-
-class PaddedAtoms(NamedTuple):
-    """A batch whose examples are padded to the same number of atoms M, as `coords2grid` takes it.
-
-    Attributes
-    ----------
-    coords : Tensor
-        (B, M, 3); 0 where there is no atom.
-    types : Tensor
-        (B, M), -1 where there is no atom, or (B, M, T), 0 where there is none.
-    radii : Tensor
-        (B, M), 1 where there is no atom; (T,) stays as it is.
-    mask : Tensor
-        (B, M) bool: where there is an atom.
-    """
-
-    coords: Tensor
-    types: Tensor
-    radii: Tensor
-    mask: Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -381,17 +361,7 @@ class AtomBatch:
         PaddedAtoms
             ``coords``, ``types``, ``radii`` and ``mask``; the first three are what `coords2grid` takes.
         """
-        n_atoms = self.n_atoms
-        size = int(n_atoms.max()) if self.batch_size else 0
-        mask = torch.arange(size, device=self.device) < n_atoms[:, None]
-        rows = self.batch, torch.arange(self.coords.shape[0], device=self.device) - self.offsets[self.batch]
-
-        def pad(values: Tensor, filler: float) -> Tensor:
-            return values.new_full((*mask.shape, *values.shape[1:]), filler).index_put(rows, values)
-
-        types = pad(self.types, 0 if self.types.is_floating_point() else -1)
-        radii = self.radii if self.radius_type_indexed else pad(self.radii, 1)
-        return PaddedAtoms(pad(self.coords, 0), types, radii, mask)
+        return padded_atoms(self.coords, self.types, self.radii, self.offsets, self.batch, self.radius_type_indexed)
 
     def __getstate__(self) -> dict[str, Any]:
         """Let all tensors travel as one buffer where they can."""

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from gridgrad.data.batch import AtomBatch
 from gridgrad.data.crop import Crop
+from gridgrad.data.packing import empty_together
 from gridgrad.data.part import Atoms, Part, join_channels, pieces
 from gridgrad.data.rigid import RandomRigid
 from gridgrad.grid import Grid
@@ -88,6 +89,11 @@ class ComplexDataset(Dataset):
                     f"rows[{part.name!r}]: {len(part.numbers)}; expected {self._length}, as of {first.name!r}"
                 )
         self.channels, self._radii = join_channels(list(self.parts.values()), shared_channels)
+        nothing = {name: torch.from_numpy(array) for name, array in first.nothing._asdict().items()}
+        self._per_atom = {name: (value.dtype, value.shape[1:]) for name, value in nothing.items()}
+        self._per_atom["part"] = torch.uint8, ()
+        if self._radii is not None:
+            del self._per_atom["radii"]
         self.labels = {name: self._label(name, value) for name, value in (labels or {}).items()}
         self.center = self._checked_center(next(reversed(self.parts)) if center is None else center)
         if transform is not None and not isinstance(transform, RandomRigid):
@@ -167,7 +173,8 @@ class ComplexDataset(Dataset):
             channels=self.channels,
         )
         if self.transform is not None and self.apply_transform:
-            batch, _ = self.transform(batch)
+            rigid = self.transform.draw_for(batch)
+            batch = rigid(batch, in_place=batch.part is not None)  # what was merged is nobody else's
         return batch
 
     def _atoms(self, rows: np.ndarray) -> tuple[AtomBatch, np.ndarray, tuple[str, ...] | None]:
@@ -233,15 +240,17 @@ class ComplexDataset(Dataset):
         n_atoms = np.array([len(piece.coords) for piece in atoms], dtype=np.int64)
         offsets = np.zeros(len(by_part[0]) + 1, dtype=np.int64)
         n_atoms.reshape(-1, len(by_part)).sum(1).cumsum(out=offsets[1:])
-        part = np.tile(np.arange(len(by_part), dtype=np.uint8), len(by_part[0])).repeat(n_atoms)
-        atoms = atoms or [part.nothing for part in self.parts.values()]
-        coords, types, radii = (np.concatenate(arrays) for arrays in zip(*atoms, strict=True))
+        n = int(offsets[-1])
+        tensors = empty_together({name: (dtype, (n, *rest)) for name, (dtype, rest) in self._per_atom.items()})
+        for name, tensor in tensors.items() if atoms else ():
+            if name != "part":
+                np.concatenate([getattr(piece, name) for piece in atoms], out=tensor.numpy())
+        part = np.tile(np.arange(len(by_part), dtype=np.uint8), len(by_part[0]))
+        tensors["part"].numpy()[:] = part.repeat(n_atoms)
+        tensors.setdefault("radii", self._radii)
         return AtomBatch(
-            torch.from_numpy(coords),
-            torch.from_numpy(types),
-            torch.from_numpy(radii) if self._radii is None else self._radii,
-            torch.from_numpy(offsets),
-            part=torch.from_numpy(part),
+            **tensors,
+            offsets=torch.from_numpy(offsets),
             parts=tuple(self.parts),
             radius_type_indexed=self._radii is not None,
         )

@@ -1,17 +1,49 @@
-"""Many tensors as one buffer: what a worker process sends costs by the piece."""
+"""Many arrays in one buffer: memory that comes and goes, and what a worker process sends, cost by the piece."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Packed", "can_pack", "pack", "unpack"]
+__all__ = ["Packed", "can_pack", "empty_together", "pack", "unpack"]
 
-_INLINE = 1 << 18  # bytes that cost less inside of the message than a shared memory of their own
+_INLINE = 1 << 18  # bytes that cost less inside of a message than as a shared memory of their own
 _ALIGNMENT = 16
+Place = tuple[torch.dtype, torch.Size, int]
+"""dtype, shape, first byte."""
+
+
+def empty_together(shapes: Mapping[str, tuple[torch.dtype, Sequence[int]]]) -> dict[str, Tensor]:
+    """Allocate tensors that lie in one buffer, uninitialised.
+
+    The C library gives large blocks back to the system and gets them again, with a page fault every 4 KiB, unless all
+    that is freed at once fits into twice the largest block.
+
+    Parameters
+    ----------
+    shapes : mapping of str to (dtype, shape)
+        By name.
+
+    Returns
+    -------
+    dict of Tensor
+        By name.
+    """
+    layout, size = _layout({name: (dtype, torch.Size(shape)) for name, (dtype, shape) in shapes.items()})
+    return unpack(Packed(torch.empty(size, dtype=torch.uint8), layout))
+
+
+def _layout(shapes: Mapping[Any, tuple[torch.dtype, torch.Size]]) -> tuple[dict[Any, Place], int]:
+    """Return where tensors go that lie one after the other, and their size in bytes."""
+    layout, size = {}, 0
+    for name, (dtype, shape) in shapes.items():
+        layout[name] = dtype, shape, size
+        size += -(-shape.numel() * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+    return layout, size
 
 
 class Packed(NamedTuple):
@@ -20,26 +52,26 @@ class Packed(NamedTuple):
     Attributes
     ----------
     buffer : bytearray or Tensor
-        Their bytes; large ones as a tensor, which `torch.multiprocessing` sends as shared memory.
+        Their bytes; many as a tensor, which `torch.multiprocessing` sends as shared memory.
     layout : dict
         By name: dtype, shape and first byte.
     """
 
     buffer: bytearray | Tensor
-    layout: dict[Any, tuple[torch.dtype, torch.Size, int]]
+    layout: dict[Any, Place]
 
 
-def can_pack(tensors: dict[Any, Tensor]) -> bool:
+def can_pack(tensors: Mapping[Any, Tensor]) -> bool:
     """Tell whether nothing but the numbers of the tensors would have to travel: no device, no graph, no subclass."""
     return all(type(value) is Tensor and value.is_cpu and not value.requires_grad for value in tensors.values())
 
 
-def pack(tensors: dict[Any, Tensor]) -> Packed:
+def pack(tensors: Mapping[Any, Tensor]) -> Packed:
     """Copy tensors into one buffer.
 
     Parameters
     ----------
-    tensors : dict of Tensor
+    tensors : mapping of Tensor
         By name.
 
     Returns
@@ -47,10 +79,7 @@ def pack(tensors: dict[Any, Tensor]) -> Packed:
     Packed
         The buffer, and where they are in it.
     """
-    layout, size = {}, 0
-    for name, value in tensors.items():
-        layout[name] = value.dtype, value.shape, size
-        size += -(-value.nbytes // _ALIGNMENT) * _ALIGNMENT
+    layout, size = _layout({name: (value.dtype, value.shape) for name, value in tensors.items()})
     buffer = bytearray(size) if size <= _INLINE else torch.empty(size, dtype=torch.uint8)
     target = np.frombuffer(buffer, np.uint8) if size <= _INLINE else buffer.numpy()
     for name, value in tensors.items():
