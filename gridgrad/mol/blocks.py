@@ -65,10 +65,12 @@ def _parse_molblock(path: Path, record: int, text: str) -> Parsed:
 
 
 def _parse_mol2(path: Path, record: int, text: str) -> Parsed:
+    if problem := _mol2_problem(text.split("\n")):
+        raise MoleculeError(path, record, problem)
     known, unknown = _with_known_types(text)
     molecule = _mol2block(known, sanitize=False, cleanupSubstructures=False)
     if molecule is None:
-        raise MoleculeError(path, record, _mol2_problem(text.split("\n")))
+        raise MoleculeError(path, record, "RDKit cannot parse this MOL2 record")
     atoms = _from_rdkit(molecule, path, record, partial(_mol2_molecule, known), unknown)
     return Parsed(atoms, out_of_plane(atoms.coords))
 
@@ -148,17 +150,25 @@ def _with_known_types(text: str) -> tuple[str, dict[int, str]]:
     that it does not know.
     """
     lines, unknown = text.split("\n"), {}
-    atom, atoms = 0, False
+    for atom, number in enumerate(_mol2_rows(lines)["ATOM"]):
+        line = lines[number]
+        match = re.match(r"(?:\s*\S+){5}\s+(\S+)", line)
+        if match and match[1].partition(".")[0] not in SYMBOLS[1:]:
+            lines[number] = f"{line[: match.start(1)]}Du{line[match.end(1) :]}"
+            unknown[atom] = f"of type {match[1]!r}, which names no chemical element"
+    return "\n".join(lines), unknown
+
+
+def _mol2_rows(lines: list[str]) -> dict[str, list[int]]:
+    """Return which lines of a MOL2 record hold something, by section; the title may be empty."""
+    rows: dict[str, list[int]] = {"MOLECULE": [], "ATOM": [], "BOND": []}
+    section: list[int] = []
     for number, line in enumerate(lines):
         if line.startswith("@<TRIPOS>"):
-            atoms = line.startswith("@<TRIPOS>ATOM")
-        elif atoms and (match := re.match(r"\s*\S+\s+\S+\s+\S+\s+\S+\s+\S+\s+(\S+)", line)):
-            kind = match[1]
-            if kind.partition(".")[0] not in SYMBOLS[1:]:
-                lines[number] = f"{line[: match.start(1)]}Du{line[match.end(1) :]}"
-                unknown[atom] = f"of type {kind!r}, which names no chemical element"
-            atom += 1
-    return "\n".join(lines), unknown
+            section = rows.setdefault(line[9:].strip(), [])
+        elif not line.startswith("#") and (line.strip() or (section is rows["MOLECULE"] and not section)):
+            section.append(number)
+    return rows
 
 
 # --- what is wrong with a record that RDKit refuses -------------------------------------------------------------------
@@ -175,6 +185,12 @@ def _molblock_problem(lines: list[str]) -> str:
 
 
 def _mol2_problem(lines: list[str]) -> str:
-    if not any(line.startswith("@<TRIPOS>ATOM") for line in lines):
+    """Compare a MOL2 record with its counts: RDKit does not return from negative ones."""
+    rows = _mol2_rows(lines)
+    if not rows["ATOM"]:
         return "truncated: no @<TRIPOS>ATOM section"
-    return "truncated, or RDKit cannot parse this MOL2 record"
+    counts = lines[rows["MOLECULE"][1]].split()[:2] if len(rows["MOLECULE"]) > 1 else []
+    found = [str(len(rows["ATOM"])), str(len(rows["BOND"]))]
+    if not counts or counts != found[: len(counts)]:
+        return f"truncated: the counts are {' '.join(counts) or 'missing'}, expected {' '.join(found)}: atoms and bonds"
+    return ""

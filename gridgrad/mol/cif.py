@@ -17,7 +17,7 @@ from gridgrad.mol.elements import SYMBOLS, atomic_number
 from gridgrad.mol.molecule import ALTERNATIVE, Molecule, MoleculeError
 from gridgrad.mol.record import Parse, Parsed, Records, out_of_plane, stem
 from gridgrad.mol.residues import Template
-from gridgrad.mol.structures import Row, model_molecule
+from gridgrad.mol.structures import Row, check_count, model_molecule
 from gridgrad.mol.text import Lines
 
 __all__ = ["cif_records"]
@@ -34,12 +34,11 @@ def cif_records(lines: Lines) -> Records:
     for text in _blocks(lines):
         try:
             block = require("gemmi", "mol").cif.read_string(text)[0]
+            parses = _parses(block, lines.path, lines.record)
+            categories.update(block.get_mmcif_category_names())
         except (RuntimeError, ValueError, IndexError) as error:
             reason = f"gemmi cannot parse this CIF: {error}"
             parses = [partial(_refuse, lines.path, lines.record, reason)]
-        else:
-            parses = _parses(block, lines.path, lines.record)
-            categories.update(block.get_mmcif_category_names())
         first = lines.record
         for parse in parses:
             yield lines.record, parse
@@ -73,7 +72,6 @@ def _blocks(lines: Lines) -> Iterator[str]:
 
 def _parses(block: Any, path: Path, record: int) -> list[Parse]:
     if block.find_values(f"{_SITES}Cartn_x"):
-        block.find_mmcif_category(_SITES).ensure_loop()
         return _model_parses(block, path, record)
     if block.find_values(f"{_COMPONENT}atom_id"):
         return [partial(_component, block, path, record)]
@@ -91,6 +89,13 @@ def _refuse(path: Path, record: int, reason: str) -> Parsed:
 
 def _model_parses(block: Any, path: Path, record: int) -> list[Parse]:
     loop = block.find_loop(f"{_SITES}Cartn_x").get_loop()
+    if loop is None:  # one atom, without a loop
+        pairs = [item.pair for item in block if item.pair and item.pair[0].startswith(_SITES)]
+        loop = block.init_loop(_SITES, [tag.removeprefix(_SITES) for tag, _ in pairs])
+        loop.add_row([value for _, value in pairs])
+    strangers = [tag for tag in loop.tags if not tag.startswith(_SITES)]
+    if strangers:  # gemmi does not survive them
+        raise ValueError(f"{strangers[0]} in the loop of {_SITES}*")
     missing = [key for key in ("id", "type_symbol") if f"{_SITES}{key}" not in loop.tags]
     if missing:
         loop.add_columns([f"{_SITES}{key}" for key in missing], "?")
@@ -107,10 +112,10 @@ def _model_parses(block: Any, path: Path, record: int) -> list[Parse]:
         try:
             if not structures:
                 structures.append(require("gemmi", "mol").make_structure_from_block(block))
+                check_count(sum(model.count_atom_sites() for model in structures[0]), len(rows), path, record)
             model = structures[0][index]
         except (RuntimeError, ValueError, IndexError) as error:
-            reason = f"gemmi cannot read these atom sites: {error or 'a column is missing'}"
-            raise MoleculeError(path, record, reason) from error
+            raise MoleculeError(path, record, f"gemmi cannot read these atom sites: {error}") from error
         return model_molecule(
             model, rows, path=path, record=record, name=structures[0].name or stem(path),
             connections=structures[0].connections, templates=templates,
@@ -176,6 +181,7 @@ def _component(block: Any, path: Path, record: int) -> Parsed:
     if best is None:
         raise MoleculeError(path, record, "the component has no coordinates, expected its own or ideal ones")
     structure, coords = best
+    check_count(len(coords), len(block.find_values(f"{_COMPONENT}atom_id")), path, record)
     for number, atom in enumerate(site.atom for site in structure[0].all()):
         atom.serial = number
     rows = [Row("" if symbol in "?." else symbol) for symbol in symbols]
@@ -193,7 +199,9 @@ def _component(block: Any, path: Path, record: int) -> Parsed:
 
 
 def _are_places(coords: np.ndarray) -> bool:
-    return bool(np.isfinite(coords).all()) and (len(coords) == 1 or np.ptp(coords, axis=0).max() > 0)
+    if len(coords) < 2:
+        return len(coords) == 1 and bool(np.isfinite(coords).all())
+    return bool(np.isfinite(coords).all()) and np.ptp(coords, axis=0).max() > 0
 
 
 # --- small molecules --------------------------------------------------------------------------------------------------
@@ -208,8 +216,10 @@ def _crystal(block: Any, path: Path, record: int) -> Parsed:
     if not crystal.cell.is_crystal():
         raise MoleculeError(path, record, "fractional coordinates without a unit cell, expected _cell_length_*")
     sites = list(crystal.sites)
-    coords = np.array([crystal.cell.orthogonalize(site.fract).tolist() for site in sites]).reshape(-1, 3)
     columns = {key: _column(block, key, len(sites)) for key in ("calc_flag", "disorder_assembly", "disorder_group")}
+    for values in (block.find_values(f"{_SMALL}fract_x"), *columns.values()):
+        check_count(len(sites), len(values), path, record)
+    coords = np.array([crystal.cell.orthogonalize(site.fract).tolist() for site in sites]).reshape(-1, 3)
     elements, unknown = [], {}
     for number, (site, flag) in enumerate(zip(sites, columns["calc_flag"], strict=True)):
         symbol = "" if flag == "dum" else _symbol(site.type_symbol, site.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from gridgrad.extras import require
 from gridgrad.mol.molecule import MoleculeError
 from gridgrad.mol.record import Parsed, Records, stem
-from gridgrad.mol.structures import Row, model_molecule
+from gridgrad.mol.structures import Row, check_count, model_molecule
 from gridgrad.mol.text import Lines
 
 __all__ = ["pdb_records", "pdbqt_records"]
@@ -31,6 +32,8 @@ _CHARGE = re.compile(r"\s*|\d[+-]|[+-]\d")
 class _Record:
     """The lines of one model."""
 
+    header: list[str] = field(default_factory=list)
+    """Connections that hold for all models of a structure."""
     atoms: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     name: str = ""
@@ -50,25 +53,30 @@ def pdbqt_records(lines: Lines) -> Records:
 
 
 def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
-    found, header = _Record(), []
+    found = _Record()
 
     def ended() -> Records:
         if found.atoms or found.opened:
-            yield lines.record, partial(_parse, lines.path, lines.record, found, header, read_row)
+            yield lines.record, partial(_parse, lines.path, lines.record, found, read_row)
             lines.end_record()
 
+    header = found.header
     for line in lines:
         kind = line[:6].rstrip().upper()
+        if not line.isascii() and kind != "REMARK":
+            line = line.encode("ascii", "replace").decode()  # gemmi counts columns in bytes
         if kind[:4] == "ATOM" or kind == "HETATM":
             if found.closed:
                 yield from ended()
-                found = _Record()
+                found = _Record(header)
             found.atoms.append(line)
         elif kind == "MODEL":
             yield from ended()
-            found = _Record(opened=True)
+            found = _Record(header, opened=True)
         elif kind in ("ENDMDL", "END"):
             found.closed = True
+            if kind == "END":
+                header = []  # found keeps its own
         elif kind == "CONECT":
             found.links.append(line)  # of all models, where the file has several: they follow the last one
         elif kind in ("LINK", "LINKR", "SSBOND"):
@@ -81,9 +89,7 @@ def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
     yield from ended()
 
 
-def _parse(
-    path: Path, record: int, found: _Record, header: list[str], read_row: Callable[[str], tuple[str, Row]]
-) -> Parsed:
+def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tuple[str, Row]]) -> Parsed:
     text, rows, serials = [], [], {}
     for number, line in enumerate(found.atoms):
         if problem := _problem(line):
@@ -98,8 +104,9 @@ def _parse(
         structure = read("".join(text))
     except (RuntimeError, ValueError) as error:
         raise MoleculeError(path, record, f"gemmi cannot parse this record: {error}") from error
+    check_count(sum(model.count_atom_sites() for model in structure), len(rows), path, record)
     try:
-        connections = read("".join([*header, *text])).connections if header else ()
+        connections = read("".join([*found.header, *text])).connections if found.header else ()
     except (RuntimeError, ValueError):
         connections = ()
     return model_molecule(
@@ -113,10 +120,13 @@ def _problem(line: str) -> str:
     if len(line.rstrip()) < 54:
         return "cut off before the end of the coordinates, column 54"
     for start in (30, 38, 46):
+        text = line[start : start + 8]
         try:
-            float(line[start : start + 8])
+            known = math.isfinite(float(text)) and "_" not in text
         except ValueError:
-            return f"columns {start + 1} to {start + 8} are {line[start : start + 8]!r}, expected a coordinate"
+            known = False
+        if not known:
+            return f"columns {start + 1} to {start + 8} are {text!r}, expected a coordinate"
     return ""
 
 

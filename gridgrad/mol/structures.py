@@ -12,12 +12,12 @@ import numpy as np
 from gridgrad.extras import require
 from gridgrad.mol.alternatives import Site, kept_sites
 from gridgrad.mol.elements import atomic_number
-from gridgrad.mol.molecule import ALTERNATIVE, Molecule, Sites
+from gridgrad.mol.molecule import ALTERNATIVE, Molecule, MoleculeError, Sites
 from gridgrad.mol.names import element_of_name
 from gridgrad.mol.record import Parsed, out_of_plane
 from gridgrad.mol.residues import Template
 
-__all__ = ["Row", "model_molecule"]
+__all__ = ["Row", "check_count", "model_molecule"]
 
 
 class Row(NamedTuple):
@@ -86,6 +86,18 @@ def model_molecule(
         ),
     )  # fmt: skip
     return Parsed(molecule.subset(kept, ALTERNATIVE), out_of_plane(coords))
+
+
+def check_count(found: int, expected: int, path: Path, record: int) -> None:
+    """Refuse a record of which gemmi has left out atoms.
+
+    Raises
+    ------
+    MoleculeError
+        If the numbers differ.
+    """
+    if found != expected:
+        raise MoleculeError(path, record, f"gemmi reads {found} of {expected} atoms: a column is missing or misnamed")
 
 
 def _in_file_order(model: Any) -> list[tuple[tuple[str, ...], str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,7 +34,7 @@ def xyz_records(lines: Lines) -> Records:
             )
         count = int(line)
         comment = next(text, "").strip()
-        rows = list(islice(text, count))
+        rows = list(islice(text, min(count, sys.maxsize)))
         yield lines.record, partial(_parse, lines.path, lines.record, count, comment, rows)
         lines.end_record()
 

@@ -181,6 +181,9 @@ PDB = {
     "stars_for_a_coordinate": Trap(
         pdb(*BACKBONE).replace("   3.000", "********", 1), refused={1: r"atom 2: columns 31 to 38 are '\*{8}'"}
     ),
+    "other_letters": Trap(pdb(*BACKBONE).replace(" CA ", " Cα ").replace(" SER", " Sér"), (4,)),
+    "digits_that_are_none": Trap(pdb(*BACKBONE).replace("   3.000", "   3_000", 1), refused={1: "columns 31 to 38"}),
+    "beyond_numbers": Trap(pdb(*BACKBONE).replace("   3.000", "   1e400", 1), refused={1: "columns 31 to 38"}),
     "no_coordinate": Trap(pdb(*BACKBONE).replace("   3.000", " " * 8, 1), refused={1: "atom 2: columns 31 to 38"}),
     "cut_off": Trap(pdb(*BACKBONE)[:-40], refused={1: "atom 4: cut off"}),
     "indented": Trap("   " + pdb(*BACKBONE).replace("\n", "\n   "), refused={1: "in column 1"}),
@@ -292,7 +295,7 @@ CIF = {
         mmcif(table(PLAIN, *(f"O {a} HOH W . 0.5 1" for a in "AB" * 3)), without=["auth_seq_id", "auth_asym_id"]),
         (6,), ({ALT: 3},),
     ),
-    "no_asym": Trap(mmcif(PLAIN, without=["label_asym_id"]), refused={1: "gemmi cannot read these atom sites"}),
+    "no_asym": Trap(mmcif(PLAIN, without=["label_asym_id"]), refused={1: "gemmi reads 0 of 3 atoms"}),
     "one_atom_and_no_loop": Trap(
         "data_X\n" + "".join(f"_atom_site.{k} {v}\n" for k, v in zip(SITE, ONE_ATOM, strict=True)), (1,)
     ),
@@ -310,6 +313,15 @@ CIF = {
     "component_without_places": Trap(component(NONE, NONE), refused={1: "no coordinates"}),
     "crystal": Trap(CRYSTAL, (4,), ({ALT: 2, UNKNOWN: 1},), elements="C O C C"),
     "crystal_without_a_cell": Trap(CRYSTAL.replace("_cell_length", "_length"), refused={1: "without a unit cell"}),
+    "crystal_without_labels": Trap(
+        CRYSTAL.replace("_atom_site_label", "_atom_site_tag"), refused={1: "gemmi reads 0 of 7 atoms"}
+    ),
+    "a_stranger_in_the_loop": Trap(
+        mmcif(PLAIN).replace("_atom_site.group_PDB", "_group"), refused={1: "_group in the loop of _atom_site"}
+    ),
+    "component_without_elements": Trap(
+        component(PLACES, IDEAL).replace("_atom.type_symbol", "_atom.symbol"), refused={1: "gemmi reads 0 of 3 atoms"}
+    ),
     "reflections": Trap("data_r\nloop_\n_refln.index_h\n_refln.index_k\n1 2\n", refused={None: "got _refln"}),
 }  # fmt: skip
 
@@ -357,6 +369,8 @@ def mol2(kinds):
 
 
 MOL2 = {
+    "empty_title": Trap(mol2("C.3 O.3").replace("trap", ""), (2,)),
+    "negative_counts": Trap(mol2("C.3 O.3").replace(" 2 1", "-1 9"), refused={1: "the counts are -1 9, expected 2 1"}),
     "types": Trap(mol2("C.3 C.ar N.pl3 O.co2 S.O2 Cl Br H Zn"), (9,), elements="C C N O S Cl Br H Zn"),
     "lone_pairs_and_wildcards": Trap(mol2("C.3 LP Du HAL HEV HET ANY O.3"), (2,), ({UNKNOWN: 6},)),
     "types_of_a_force_field": Trap(mol2("C.3 ca O.3"), (2,), ({UNKNOWN: 1},)),
@@ -370,6 +384,7 @@ XYZ = {
     "other_columns": Trap("1\nProperties=pos:R:3:species:S:1\n0 0 1 C\n", refused={1: "other columns"}),
     "too_few": Trap("2\nfirst\nC 0 0 1\nO 1.4 0 1\n3\nsecond\nO 0 0 1\n", (2,), refused={2: "truncated: 1 of 3"}),
     "a_short_row": Trap("2\n\nC 0 0 1\nO 1.4\n", refused={1: "atom 2: got 'O 1.4'"}),
+    "an_endless_count": Trap(f"{10**30}\n\nC 0 0 1\n", refused={1: "truncated: 1 of 10"}),
     "no_count": Trap("C 0 0 1\nO 1.4 0 1\n", refused={1: "expected the number of atoms"}),
 }  # fmt: skip
 
