@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.rows import row
 from support.scenes import assert_same_bits, evaluate, make_scene
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -84,6 +85,10 @@ def blamed(name, value):
 CASES = [(operator, *misfit) for operator, names in OPERATORS.items() for misfit in MISFITS if misfit[0] in names]
 
 
+@row(
+    "`torch.ops.gridgrad.*` with arguments that do not fit one another",
+    outcome="`TypeError`, `ValueError`: the argument, what was seen, what is expected",
+)
 @pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
 @pytest.mark.parametrize(("operator", "name", "value"), CASES)
 def test_misfits(operator, name, value, recorded):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.rows import refused, row
 from support.scenes import LAYOUTS, assert_same_bits, make_scene
 
 import gridgrad as gg
@@ -32,6 +33,10 @@ def test_out_is_written_and_returned(layout):
     assert_same_bits(array, expected)
 
 
+@row(
+    "`gm.forward(..., out=out)` where `out` shares memory with the atoms",
+    outcome=refused(ValueError, "out: shares memory with"),
+)
 @pytest.mark.parametrize("center", [(0, 0, 0), (0.1, 0.2, 0.3)])
 @pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
 @pytest.mark.parametrize("name", ["coords", "types", "radii"])
@@ -89,6 +94,7 @@ def test_pending_sign_and_missing_memory(scene):
     assert not negated.any()
 
 
+@row("`gm.forward(..., out=out)` where `out` requires grad", outcome=refused(ValueError, "out: requires grad"))
 @pytest.mark.parametrize("under", [torch.enable_grad, torch.no_grad])
 def test_out_that_requires_grad(scene, under):
     maker, leaf = gg.GridMaker(**scene.settings), torch.zeros(shape_of(scene), dtype=torch.float64, requires_grad=True)
@@ -98,6 +104,10 @@ def test_out_that_requires_grad(scene, under):
     assert not leaf.any()
 
 
+@row(
+    "`gm.forward(..., out=out)`, where a graph needs `out`: its `backward`",
+    outcome=refused(RuntimeError, "modified by an inplace operation"),
+)
 def test_a_graph_that_needs_out_notices(scene):
     """The version is counted up: backward raises instead of using the overwritten values."""
     maker, out = gg.GridMaker(**scene.settings), torch.ones(shape_of(scene), dtype=torch.float64)

@@ -216,6 +216,20 @@ def test_version():
     assert gridgrad.__version__ == declared == newest
 
 
+def test_one_floor():
+    """The oldest Python and the oldest torch are the same wherever they are named."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "README.md", ".ci/run")}
+    texts |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    project = texts["pyproject.toml"]
+    python = re.search(r'^requires-python = ">=(3\.\d+)"', project, re.M).group(1)
+    assert f'target-version = "py{python.replace(".", "")}"' in project
+    assert re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)[0] == python
+    named = [found for text in texts.values() for found in re.findall(r"Python (3\.\d+)\s(?:or\snewer|on)", text)]
+    assert len(named) >= 3 and set(named) == {python}
+    torch = re.search(r'"torch>=([\d.]+)"', project).group(1)
+    assert f"PyTorch {torch} or newer" in texts["start.md"] and f"with torch {torch} and" in texts["pytorch.md"]
+
+
 def test_readme_commands_pin_torch():
     """Whoever follows the README never resolves an unpinned torch."""
     commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install")]

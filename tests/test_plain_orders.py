@@ -5,6 +5,7 @@ import functools
 
 import pytest
 import torch
+from support.rows import row
 from support.scenes import LAYOUTS, RADII, TYPES, assert_same_bits, evaluate, make_scene
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +26,7 @@ def converted(scene, convert):
     return scene.replace(**{name: convert(scene[name]) for name in ATOMS if scene[name] is not None})
 
 
+@row("`gm.forward`, `gm.backward`, ... of meta and fake tensors: shapes without memory")
 @pytest.mark.parametrize("type_mode", TYPES)
 @pytest.mark.parametrize("radius_mode", RADII)
 @pytest.mark.parametrize("layout", LAYOUTS)

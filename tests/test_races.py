@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.rows import row
 
 RACE = """
 import sys, threading, torch
@@ -53,6 +54,7 @@ print(done + refused)
 """
 
 
+@row("indices that another thread changes during a call: wrong numbers or an error, never a foreign address")
 @pytest.mark.parametrize("what", ["types", "offsets"])
 def test_integers_that_change(what):
     run = subprocess.run([sys.executable, "-c", RACE, what], capture_output=True, text=True, timeout=300)
