@@ -1,13 +1,16 @@
 """The examples of the README and of the documentation run."""
 
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from gridgrad.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/start.md", "docs/one_atom.md", "docs/fit.md")
+PAGES = ("README.md", "docs/start.md", "docs/one_atom.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -22,15 +25,27 @@ def test_examples(page):
 
 
 @pytest.mark.parametrize(
-    ("page", "needs"), [(page, ["rdkit", "gemmi", "posebusters"]) for page in ("molecules.md", "data.md")]
+    ("page", "needs"),
+    [
+        ("molecules.md", ["rdkit", "gemmi", "posebusters"]),
+        ("data.md", ["rdkit", "gemmi", "posebusters", "pyarrow", "tqdm"]),
+    ],
 )
-def test_pages_from_top_to_bottom(page, needs):
-    """Their blocks run one after the other."""
+def test_pages_from_top_to_bottom(page, needs, tmp_path, monkeypatch):
+    """Their blocks run one after the other, in Python and, where they show it, on the command line."""
     for package in needs:
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.M | re.S)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(python|console)\n(.*?)^```", text, re.M | re.S)
     assert blocks
+    monkeypatch.chdir(tmp_path)
     names = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, page, "exec"), names)
+            continue
+        for command in re.findall(r"^\$ (.*)", block, re.M):
+            program, *arguments = shlex.split(command)
+            assert program == "gridgrad"
+            assert main(arguments) == 0, command

@@ -17,7 +17,7 @@ from gridgrad.data.cluster import build_on_ray
 from gridgrad.data.folder import Failure, Header, finish, part_file
 from gridgrad.data.parts import Layout, Rows, write_part
 from gridgrad.data.plan import begin
-from gridgrad.data.pool import available_cores
+from gridgrad.data.pool import available_cores, warm_up
 from gridgrad.data.typing_job import TypingJob, as_row
 from gridgrad.extras import require
 from gridgrad.mol import ElementTyper, TypedAtoms, Typer
@@ -126,6 +126,7 @@ def prepare(
     job = TypingJob(ElementTyper() if typer is None else typer, reading)
     if workers:
         _check_pickles(job.typer)
+        warm_up()
     header, plan = begin(folder, [str(file) for file in files], job, workers, part_records)
     job = replace(job, layout=header.layout)
     todo = [number for number in header.missing(folder) if number % shard[1] == shard[0] - 1]

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
-__all__ = ["WorkerDiedError", "available_cores", "map_ordered"]
+__all__ = ["WorkerDiedError", "available_cores", "map_ordered", "warm_up"]
 
 _AHEAD = 4
 """Items underway for each worker."""
@@ -95,11 +96,16 @@ def _alone(function: Callable, item: Any, before: Future, died: Callable) -> Fut
     return future
 
 
+def warm_up() -> None:
+    """Start the process that workers are forked from, which imports what they need while the caller goes on."""
+    multiprocessing.set_forkserver_preload(_PRELOAD)
+    forkserver.ensure_running()
+
+
 def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
     """Start workers that know the function, neither by fork, since torch has threads, nor each with its own imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    return ProcessPoolExecutor(workers, context, _begin, (function,))
+    warm_up()
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin, (function,))
 
 
 _function: Callable | None = None

@@ -38,8 +38,6 @@ class AtomStore:
     ----------
     path : Path
         The folder.
-    channels : tuple of str
-        Names of the T channels.
     n_atoms : int
         Number of atoms of all molecules.
     settings : dict
