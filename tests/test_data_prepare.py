@@ -150,9 +150,15 @@ def test_killed_at_random_points_it_goes_on_to_the_undisturbed_store(undisturbed
 
 
 def test_the_command_killed_leaves_no_process_and_goes_on(undisturbed, files, tmp_path, capsys):
-    code = "import sys; from gridgrad.cli import main; sys.exit(main())"
+    """Nor does it import what lies in the current folder, which may be a checkout whose kernels are not compiled."""
+    checkout = tmp_path / "checkout" / "gridgrad"
+    (checkout / "kernels").mkdir(parents=True)
+    (checkout / "kernels" / "__init__.py").write_text("")
+    (checkout / "__init__.py").write_text("import gridgrad.kernels\nraise ImportError('not compiled')\n")
+    (tmp_path / "command.py").write_text("if __name__ == '__main__':\n    from gridgrad.cli import main\n    main()\n")
     arguments = ["prepare", *files, "-o", str(tmp_path / "s"), "--part-records", "40", "--workers"]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments, "2"], stderr=subprocess.PIPE) as run:
+    command = [sys.executable, str(tmp_path / "command.py"), *arguments, "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=checkout.parent) as run:
         while not list(tmp_path.glob("s/*.arrow")) and run.poll() is None:
             time.sleep(0.01)
         family = children_of(run.pid)

@@ -18,8 +18,10 @@ from gridgrad.mol.chunks import Chunk, split_records
 
 __all__ = ["Built", "build_parts"]
 
-_CHUNK_RECORDS = 64
-"""Records that a process types at a time."""
+_CHUNKS = 64
+"""Chunks of a part, which processes type one at a time, within these limits of their records:"""
+
+_CHUNK_RECORDS = 16, 256
 
 
 class Built(NamedTuple):
@@ -93,11 +95,13 @@ def _write(folder: Path, layout: Layout, number: int, results: Iterator[Typed]) 
 def _chunks(plan: Plan, number: int, limit: int) -> Iterator[list[Chunk]]:
     """Cut a part into what one process does at a time."""
     together: list[Chunk] = []
+    least, most = _CHUNK_RECORDS
+    every = min(max(plan.records(number) // _CHUNKS, least), most)
     for source, first, stop, offset in plan.parts[number]:
         path = Path(plan.sources[source][0])
-        for chunk in split_records(path, _CHUNK_RECORDS, first=first, stop=stop, offset=offset, limit=limit):
+        for chunk in split_records(path, every, first=first, stop=stop, offset=offset, limit=limit):
             together.append(chunk)
-            if sum(len(chunk.records) for chunk in together) >= _CHUNK_RECORDS:
+            if sum(len(chunk.records) for chunk in together) >= every:
                 yield together
                 together = []
     if together:

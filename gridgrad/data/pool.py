@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -21,6 +21,8 @@ _AHEAD = 4
 
 _PRELOAD = ["gridgrad.data", "gridgrad.mol", "rdkit.Chem", "gemmi"]
 """What workers need, imported once by the server that they are forked from."""
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class WorkerDiedError(RuntimeError):
@@ -70,10 +72,12 @@ def map_ordered(
             try:
                 result = future.result()
             except BrokenProcessPool:
-                # which of them it was cannot be told: each runs alone
+                # which of them it was cannot be told: each runs alone in a process
                 pool.shutdown(wait=True, cancel_futures=True)
                 again = [(item, future), *underway]
-                underway = deque((item, _alone(function, item, future, died)) for item, future in again)
+                with ThreadPoolExecutor(workers) as threads:
+                    alone = threads.map(lambda pair: _alone(function, *pair, died), again)
+                    underway = deque(zip((item for item, _ in again), alone, strict=True))
                 pool = _pool(function, workers)
                 continue
             yield result
@@ -99,7 +103,15 @@ def _alone(function: Callable, item: Any, before: Future, died: Callable) -> Fut
 def warm_up() -> None:
     """Start the process that workers are forked from, which imports what they need while the caller goes on."""
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    forkserver.ensure_running()
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"  # it would import from the current folder, which may be a checkout of gridgrad
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
