@@ -254,6 +254,17 @@ def test_the_tautomer_of_histidine_is_that_of_the_file(tmp_path):
         assert_same_chemistry(one(path).to_rdkit(), molecule)
 
 
+def test_caps_of_a_chain(tmp_path):
+    """ACE is acetaldehyde in the dictionary, and NH2 ammonia."""
+    molecule = embedded(Chem.MolFromHELM("PEPTIDE1{[ac].G.P.A.[am]}$$$$"))
+    names = {atom.GetPDBResidueInfo().GetResidueName() for atom in molecule.GetAtoms()}
+    assert {"ACE", "NH2"} <= names
+    for kept in (molecule, Chem.RemoveHs(molecule)):
+        path = tmp_path / "caps.pdb"
+        path.write_text(pdb_text(kept))
+        assert flat_smiles(one(path).to_rdkit()) == flat_smiles(molecule)
+
+
 @pytest.mark.parametrize("flavor", [2, 6])  # RNA and DNA
 def test_nucleic_acids(flavor, tmp_path):
     molecule = embedded(Chem.MolFromSequence("ACGU" if flavor == 2 else "ACGT", flavor=flavor))

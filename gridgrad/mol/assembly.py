@@ -195,6 +195,10 @@ def _apply(draft: _Draft, known: Template, atom: Mapping[int, int]) -> None:
             draft.open.add(i)
         elif j is not None:
             draft.open.add(j)
+    for i in atom.values():  # an aldehyde, as caps of chains are in the dictionary
+        oxygens = [j for j, order in draft.bonds[i].items() if order == 2 and draft.elements[j] == 8]
+        if oxygens and draft.elements[i] == 6 and draft.valence(i) == 3:
+            draft.open.add(i)
 
 
 def _recorded_bonds(
