@@ -93,8 +93,8 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
         tile.n = atoms.n_atoms == 0 ? 0 : (int)(first_atom(atoms, tile.b + 1) - tile.first);
         tile.widest = 0;
         for (int k = 0; by_channel && k < (int)atoms.n_types; ++k) {
-            const real radius = good_radius(atoms, atoms.radii[radius_slot(atoms, tile.b, 0, k)]);
-            if (radius > tile.widest || radius != radius)
+            const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)];  // NaN, <= 0: see find_nan_bits
+            if (radius > tile.widest)
                 tile.widest = radius;
         }
     }
@@ -166,17 +166,24 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
     return count < LISTED ? count : LISTED;
 }
 
-__device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
-                                            bool nan)
+__device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *v_weights, long long b, long long i,
+                                            int k_begin, bool nan)
 {
-    // Bit k: (nan: a NaN) weight of atom i in channel k_begin + k, cotangents included. A warp asks together.
+    // Bit k: atom i has a weight in channel k_begin + k, cotangents included; nan: one that is NaN or has a radius by
+    // type that is none. A warp asks together.
     const int k = k_begin + threadIdx.x % 32;
-    real weight = 0, v_weight = 0;
+    real weight = 0, v_weight = 0, radius = 1;
     if (k < atoms.n_types) {
         weight = atoms.weights[i * atoms.n_types + k];
         v_weight = v_weights != nullptr ? v_weights[i * atoms.n_types + k] : (real)0;
     }
-    return __ballot_sync(0xffffffffu, nan ? weight != weight || v_weight != v_weight : weight != 0 || v_weight != 0);
+    bool bit = weight != 0 || v_weight != 0;
+    if (nan && bit) {
+        if (atoms.radius_by_type)
+            radius = good_radius(atoms, atoms.radii[radius_slot(atoms, b, i, k)]);
+        bit = weight != weight || v_weight != v_weight || radius != radius;
+    }
+    return __ballot_sync(0xffffffffu, bit);
 }
 
 __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin, int count)
@@ -191,7 +198,7 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
         }
     } else {
         for (int j = warp; j < count; j += blockDim.x / 32) {
-            const unsigned bits = bits_of(atoms, v_weights, tile.first + tile.ordinal[j], k_begin, false);
+            const unsigned bits = bits_of(atoms, v_weights, tile.b, tile.first + tile.ordinal[j], k_begin, false);
             if (lane == 0)
                 tile.bits[j] = bits;
         }
@@ -201,7 +208,7 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
 
 __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin)
 {
-    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example has a NaN weight
+    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example makes everything NaN
     unsigned bits = 0;
     __syncthreads();
     if (threadIdx.x == 0)
@@ -210,7 +217,7 @@ __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, co
     if (atoms.weights == nullptr)
         return;
     for (int j = threadIdx.x / 32; j < tile.n; j += blockDim.x / 32)
-        bits |= bits_of(atoms, v_weights, tile.first + j, k_begin, true);
+        bits |= bits_of(atoms, v_weights, tile.b, tile.first + j, k_begin, true);
     if (bits != 0 && threadIdx.x % 32 == 0)
         atomicOr(&tile.nan_bits, bits);
     __syncthreads();

@@ -114,7 +114,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
             find_nan_bits(tile, atoms, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
             const long long slot = radius_slot(atoms, tile.b, 0, k_begin);
-            const real radius = good_radius(atoms, atoms.radii[slot]) * scalars.radius_scale;
+            const real radius = atoms.radii[slot] * scalars.radius_scale;
             scale = 1 / (radius * radius);
             if (TANGENT && call.v.radii != nullptr)
                 ds_dR_v = -2 / radius * scalars.radius_scale * call.v.radii[slot];

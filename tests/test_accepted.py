@@ -161,5 +161,5 @@ def test_radius_of_a_type_that_counts(layout, type_mode):
     types[types == 1 if type_mode == "index" else (..., 1)] = -1 if type_mode == "index" else 0
     types.view(-1)[-1 if type_mode == "index" else -2] = 1
     radii[1] = 0
-    with pytest.raises(ValueError, match=r"^radii: element 1 is 0\.0; expected a radius > 0"):
+    with pytest.raises(ValueError, match=r"^radii: .*radius"):
         maker.forward(scene.center, scene.coords, types, radii, **scene.grouping)
