@@ -108,6 +108,22 @@ def test_stores():
         assert_same(ComplexDataset({"ligand": other}).__getitems__([2, 0, 2]), expected)
 
 
+def test_stores_stay_as_they_are():
+    """What a store hands out is never written to, even if it is the store's own."""
+    batch = make_batch()
+    examples = [example.changed() for example in batch]
+    before = [example.coords.clone() for example in examples]
+    dataset = ComplexDataset({"complex": examples}, transform=RandomRigid(2.0))
+    for row in (0, 2, 3):
+        assert not torch.equal(dataset[row].coords, before[row])
+    assert all(torch.equal(example.coords, coords) for example, coords in zip(examples, before))
+    batch, crop = molecules((50, 3), 1), {"grid": gg.GridMaker(0.5, 4.0), "crop": ["a"], "transform": RandomRigid(2.0)}
+    whole = batch.coords.clone()
+    dataset = ComplexDataset({"a": list(batch), "b": batch}, **crop)
+    assert not torch.equal(dataset.__getitems__([0, 1]).coords, dataset.__getitems__([0, 1]).coords)
+    assert torch.equal(batch.coords, whole)
+
+
 def test_rows_by_name():
     names = ["molecule 2", "", "molecule 0"]
     dataset = complexes({"receptor": names, "ligand": ["molecule 4"] * 3})

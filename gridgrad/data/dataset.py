@@ -100,6 +100,7 @@ class ComplexDataset(Dataset):
             raise TypeError(f"transform: {type(transform).__name__}; expected a RandomRigid")
         self.transform, self.apply_transform = transform, apply_transform
         self._crops = self._make_crops(grid, crop, cache_bytes)
+        self._merges = len(self.parts) > 1 or bool(self._crops)
 
     def _label(self, name: str, value: Any) -> Tensor:
         try:
@@ -174,7 +175,7 @@ class ComplexDataset(Dataset):
         )
         if self.transform is not None and self.apply_transform:
             rigid = self.transform.draw_for(batch)
-            batch = rigid(batch, in_place=batch.part is not None)  # what was merged is nobody else's
+            batch = rigid(batch, in_place=self._merges)  # what was merged is nobody else's
         return batch
 
     def _atoms(self, rows: np.ndarray) -> tuple[AtomBatch, np.ndarray, tuple[str, ...] | None]:
@@ -182,12 +183,12 @@ class ComplexDataset(Dataset):
         whole = {name: part.take(rows) for name, part in self.parts.items() if name not in self._crops}
         centers = self._centers(rows, whole)
         named = whole[self.center] if isinstance(self.center, str) else next(reversed(whole.values()), None)
-        if len(self.parts) == 1 and whole:
-            (batch,) = whole.values()
-        else:
+        if self._merges:
             batch = self._merged(
                 [pieces(whole[name]) if name in whole else self._cropped(name, rows, centers) for name in self.parts]
             )
+        else:
+            (batch,) = whole.values()
         return batch, centers, None if named is None else named.names
 
     def count_atoms(self) -> np.ndarray:
