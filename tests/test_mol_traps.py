@@ -66,6 +66,10 @@ def test_sites_tell_residues_apart(tmp_path):
     assert len(set(molecule.sites.residues.tolist())) == 10_050
     (molecule,), _, _ = read(tmp_path, "chains_without_a_name.pdb")
     assert molecule.sites.residues.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    (molecule,), _, _ = read(tmp_path, "hydrogens_of_one_name.pdb")
+    assert molecule.sites.residues.tolist() == [0] * 7
+    (molecule,), _, _ = read(tmp_path, "waters_of_one_number.pdb")
+    assert molecule.sites.residues.tolist() == [number for number in range(9) for _ in range(3)]
 
 
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path):

@@ -47,12 +47,17 @@ def _runs(sites: Sequence[Site]) -> list[_Run]:
     run = None
     for index, (place, *name, _) in enumerate(sites):
         key = tuple(name)
-        if run is None or run.place != place or (key in run.names and names_are_unique(key[0])):
+        if run is None or run.place != place or (key in run.names and _begins_another(*key)):
             run = _Run(place)
             runs.append(run)
         run.atoms.append(index)
         run.names[key] += 1
     return runs
+
+
+def _begins_another(residue: str, atom: str, label: str) -> bool:
+    """Whether an atom that its residue already has must be one of the next; hydrogens of one name are not rare."""
+    return names_are_unique(residue) and not atom.lstrip("0123456789").startswith(("H", "D"))
 
 
 def _residues(sites: Sequence[Site], runs: list[_Run]) -> np.ndarray:
@@ -76,8 +81,8 @@ def kept_sites(sites: Sequence[Site]) -> tuple[np.ndarray, np.ndarray]:
     repeat without a label, and conformers that have no rival.
 
     A residue is a run of atoms with the same place and residue name, and in proteins, nucleic acids and water without a
-    repeated atom: files repeat numbers, as of waters beyond 9999 and of chains without a name, and a ligand may have
-    the number of a residue of its protein.
+    repeated heavy atom: files repeat numbers, as of waters beyond 9999 and of chains without a name, and a ligand may
+    have the number of a residue of its protein.
 
     Parameters
     ----------

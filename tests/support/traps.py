@@ -73,6 +73,7 @@ PDB = {
     "ligand_with_a_number_of_its_protein": Trap(
         pdb(*BACKBONE, *atoms(SIDE, **at(7)), *atoms("C1 C2 CB OG O1", record="HETATM", **at(7, "LIG"))), (11,)
     ),
+    "hydrogens_of_one_name": Trap(pdb(*BACKBONE, *atoms("H H H", **at(7))), (7,)),
     "repeated_atom_names": Trap(pdb(*atoms("C C C O O N", residue="LIG", record="HETATM")), (6,)),
     "chains_without_a_name": Trap(pdb(*BACKBONE, *BACKBONE, "TER\n", *BACKBONE), (12,)),
     "segments": Trap(
