@@ -37,6 +37,10 @@ def embedded(molecule, seed=5, iterations=200):
     return molecule
 
 
+def embedded_heavy(molecule):
+    return Chem.RemoveHs(embedded(molecule, iterations=0))
+
+
 def pdb_text(molecule):
     """PDB text without CONECT records."""
     lines = Chem.MolToPDBBlock(molecule, flavor=2 + 8).splitlines()
@@ -234,6 +238,25 @@ def test_hydrogens_of_the_file_decide_on_charges(sequence, pattern, charges, tmp
     if sequence == "GRG":  # any of three nitrogens may hold the charge
         found, molecule = (next(iter(Chem.ResonanceMolSupplier(m, Chem.KEKULE_ALL))) for m in (found, molecule))
     assert flat_smiles(found) == flat_smiles(molecule)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "smarts", "charge"),
+    [("GDG", "[O;$(O=C(O)[CH2][CH])]", -1), ("GDG", "[OH;$(OC[CH2][CH])]", -1), ("GKG", "[NH2;$(N[CH2][CH2])]", 1),
+     ("GRG", "[N;$(N=C)]", 1), ("GRG", "[NH2;$(NC(=N)N)]", 1)],
+)  # fmt: skip
+def test_charges_of_the_file_are_kept(sequence, smarts, charge, tmp_path):
+    """Columns 79 and 80 of a PDB file without hydrogens: the double bond is where the charge leaves room for it."""
+    molecule = Chem.MolFromSequence(sequence)
+    index = molecule.GetSubstructMatch(Chem.MolFromSmarts(smarts))[0]
+    lines = pdb_text(embedded_heavy(molecule)).splitlines()
+    lines[index] = f"{lines[index]:<78}{'1' + ('-' if charge < 0 else '+')}"
+    path = tmp_path / "q.pdb"
+    path.write_text("\n".join(lines) + "\n")
+    found = one(path).to_rdkit()
+    assert found.GetAtomWithIdx(index).GetFormalCharge() == charge == Chem.GetFormalCharge(found)
+    group = "[$([O-]C=O),$([NX4+;H3]),$([N+;H2]=C(N)N),$([N+;H]=C(N)N)]"
+    assert found.HasSubstructMatch(Chem.MolFromSmarts(group))
 
 
 def test_the_tautomer_of_histidine_is_that_of_the_file(tmp_path):

@@ -109,6 +109,7 @@ def test_wheel(wheel):
     wanted |= {
         f"gridgrad/plot/{path.name}" for path in (ROOT / "gridgrad/plot").iterdir() if path.suffix in (".js", ".html")
     }
+    wanted.add("gridgrad/mol/residues.tsv")
     assert len([name for name in wanted if name.endswith((".cu", ".cuh"))]) >= 2
     assert not wanted - names
     assert {Path(name).name for name in names if name.endswith(".so")} == {f"{kernel}.abi3.so" for kernel in KERNELS}

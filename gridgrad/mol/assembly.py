@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gridgrad.extras import require
+from gridgrad.mol.elements import SYMBOLS
 from gridgrad.mol.geometry import bonds_by_distance, covalent_radii, is_metal
 from gridgrad.mol.orders import perceive_orders
 from gridgrad.mol.residues import Template, match_graph, match_names, template
@@ -250,6 +251,9 @@ def _settle(draft: _Draft, residue: np.ndarray) -> None:
     """Let the hydrogens of the file decide where double bonds and charges are."""
     z, bonds = draft.elements, draft.bonds
     explicit = {int(residue[j]) for i, element in enumerate(z) if element == 1 for j in bonds[i] if z[j] in (7, 8, 16)}
+    for i, charge in enumerate(draft.charges):
+        if charge:
+            _follow_charge(draft, i)
     for i, element in enumerate(z):
         if element in _VALENCE and draft.charges[i] == 0 and draft.valence(i) > _VALENCE[element]:
             _shift_or_charge(draft, i)
@@ -271,6 +275,19 @@ def _settle(draft: _Draft, residue: np.ndarray) -> None:
                 draft.add(i, j, 2 if number < double else 1)
                 if number >= double and int(residue[j]) in explicit:
                     draft.charges[j] = -1
+
+
+def _follow_charge(draft: _Draft, i: int) -> None:
+    """Move a double bond away from an anionic oxygen, or to a cationic nitrogen, that the file has charged."""
+    z, bonds, charges = draft.elements, draft.bonds, draft.charges
+    anion = z[i] == 8 and charges[i] == -1 and draft.valence(i) == 2
+    cation = z[i] == 7 and charges[i] == 1 and draft.valence(i) == len(bonds[i]) < 4
+    for c, order in bonds[i].items() if anion or cation else ():
+        for k, other in bonds[c].items():
+            if charges[k] == 0 and k != i and z[k] == z[i] and (order, other) == ((2, 1) if anion else (1, 2)):
+                draft.add(i, c, other)
+                draft.add(c, k, order)
+                return
 
 
 def _shift_or_charge(draft: _Draft, i: int) -> None:
@@ -295,7 +312,7 @@ def _to_rdkit(draft: _Draft, sites: Any) -> Any:
         atom.SetFormalCharge(draft.charges[i])
         atom.SetNoImplicit(bool(alone[i] or element == 1 or (draft.charges[i] and not draft.bonds[i])))
         if sites is not None:
-            atom.SetMonomerInfo(_residue_info(chem, sites, i))
+            atom.SetMonomerInfo(_residue_info(chem, sites, i, element))
         molecule.AddAtom(atom)
     kinds = {1: chem.BondType.SINGLE, 2: chem.BondType.DOUBLE, 3: chem.BondType.TRIPLE}
     for i, neighbors in enumerate(draft.bonds):
@@ -309,10 +326,11 @@ def _to_rdkit(draft: _Draft, sites: Any) -> Any:
     return molecule.GetMol()
 
 
-def _residue_info(chem: Any, sites: Any, i: int) -> Any:
+def _residue_info(chem: Any, sites: Any, i: int, element: int) -> Any:
     name, number = str(sites.atom_names[i]), re.fullmatch(r"(-?\d+)(.?)", str(sites.numbers[i]))
+    first_column = len(SYMBOLS[element]) == 2 or len(name) > 3
     return chem.AtomPDBResidueInfo(
-        name if len(name) > 3 else f" {name:<3}",
+        f"{name:<4}" if first_column else f" {name:<3}",
         residueName=str(sites.residue_names[i]),
         residueNumber=int(number[1]) if number else 0,
         insertionCode=number[2] if number else "",

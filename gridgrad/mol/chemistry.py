@@ -130,22 +130,29 @@ def sanitize(molecule: Any) -> tuple[Any, np.ndarray]:
     """
     chem = require("rdkit.Chem", "mol")
     by_element = np.zeros(molecule.GetNumAtoms(), dtype=bool)
+    steps = chem.SanitizeFlags.SANITIZE_ALL
     with require("rdkit.rdBase", "mol").BlockLogs():
-        whole = chem.Mol(molecule)
-        try:
-            chem.SanitizeMol(whole)
-            return whole, by_element
-        except ValueError:
-            molecule = chem.Mol(molecule)
-        for problem in chem.DetectChemistryProblems(molecule):
-            kind = problem.GetType()
-            atoms = problem.GetAtomIndices() if kind == "KekulizeException" else (problem.GetAtomIdx(),)
-            by_element[list(atoms)] = True
-        for index in np.flatnonzero(by_element).tolist():
-            _set_aside(molecule.GetAtomWithIdx(index), chem.BondType.SINGLE)
-        molecule.UpdatePropertyCache(strict=False)
-        chem.SanitizeMol(molecule, chem.SanitizeFlags.SANITIZE_ALL ^ chem.SanitizeFlags.SANITIZE_PROPERTIES)
-    return molecule, by_element
+        while True:
+            attempt = chem.Mol(molecule)
+            try:
+                chem.SanitizeMol(attempt, steps)
+                return attempt, by_element
+            except ValueError:
+                molecule = chem.Mol(molecule)
+            # RDKit names the aromatic systems that are in the way only after the valences are right
+            found = np.zeros_like(by_element)
+            for problem in chem.DetectChemistryProblems(molecule):
+                kekule = problem.GetType() == "KekulizeException"
+                found[list(problem.GetAtomIndices()) if kekule else problem.GetAtomIdx()] = True
+            found = found & ~by_element if (found & ~by_element).any() else ~by_element
+            if not found.any():
+                chem.FastFindRings(molecule)
+                return molecule, by_element
+            by_element |= found
+            for index in np.flatnonzero(found).tolist():
+                _set_aside(molecule.GetAtomWithIdx(index), chem.BondType.SINGLE)
+            molecule.UpdatePropertyCache(strict=False)
+            steps = chem.SanitizeFlags.SANITIZE_ALL ^ chem.SanitizeFlags.SANITIZE_PROPERTIES
 
 
 def _set_aside(atom: Any, single: Any) -> None:

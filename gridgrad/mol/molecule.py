@@ -301,8 +301,8 @@ class Molecule:
         if molecule is None or molecule.GetNumAtoms() != count:
             found = "nothing" if molecule is None else f"{molecule.GetNumAtoms()} atoms"
             raise self.error(f"RDKit reads {found}, expected the {count} atoms of this record")
-        kept = np.full(count, self.index is None)
-        kept[self.index] = True
+        kept = np.zeros(count, dtype=bool)
+        kept[slice(None) if self.index is None else self.index] = True
         return molecule, kept
 
 

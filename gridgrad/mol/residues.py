@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -95,7 +95,7 @@ def template(residue: str, n_atoms: int) -> Template | None:
     return _parse(alias) if alias is not None else None
 
 
-@cache
+@lru_cache(maxsize=4096)
 def match_names(of: Template, names: tuple[str, ...], elements: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return the atom of the template for each atom of a residue, by name; None unless each has one of its element."""
     index = {name: number for number, name in enumerate(of.names)}
