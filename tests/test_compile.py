@@ -2,6 +2,8 @@
 
 import functools
 import io
+import os
+import shutil
 
 import pytest
 import torch
@@ -86,6 +88,7 @@ def test_dynamic_shapes(layout, type_mode):
 
 
 @row('`torch.compile(backend="inductor")`')
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
 def test_inductor():
     """What surrounds the operator is fused, the operator is called as it is."""
     scene = make_scene("quadratic", "per_atom", "vector", "padded")

@@ -43,11 +43,9 @@ def values(call, arrays, previous):
     return given, outputs
 
 
-def run(call, module, kernels, arrays, previous):
-    """Call a kernel; return its outputs by name."""
-    given, outputs = values(call, arrays, previous)
-    kernel = kernels[call["kernel"]]
-    arguments = []
+def arguments(kernel, given, outputs):
+    """Return the arguments of a kernel, in order: addresses of arrays, 0 where absent."""
+    values = []
     for name in kernel.formats:
         value = outputs.get(name, given.get(name))
         if name == "geometry":
@@ -56,8 +54,14 @@ def run(call, module, kernels, arrays, previous):
             value = 0
         elif isinstance(value, np.ndarray):
             value = value.ctypes.data
-        arguments.append(value)
-    getattr(module, call["kernel"])(*arguments, *([N_THREADS] if kernel.visits_atoms else []))
+        values.append(value)
+    return values + [N_THREADS] * kernel.visits_atoms
+
+
+def run(call, module, kernels, arrays, previous):
+    """Call a kernel; return its outputs by name."""
+    given, outputs = values(call, arrays, previous)
+    getattr(module, call["kernel"])(*arguments(kernels[call["kernel"]], given, outputs))
     return outputs
 
 
