@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.traps import TRAPS
+from support.traps import TRAPS, atoms, pdb
 
 pytest.importorskip("rdkit", reason="rdkit is not installed")
 pytest.importorskip("gemmi", reason="gemmi is not installed")
@@ -70,6 +70,19 @@ def test_sites_tell_residues_apart(tmp_path):
     assert molecule.sites.residues.tolist() == [0] * 7
     (molecule,), _, _ = read(tmp_path, "waters_of_one_number.pdb")
     assert molecule.sites.residues.tolist() == [number for number in range(9) for _ in range(3)]
+
+
+def test_connections_after_the_models_hold_for_all(tmp_path):
+    conect = "CONECT    1    2\nCONECT    2    1    3    3\nCONECT    3    2    2   99\n"
+    path = tmp_path / "models.pdb"
+    model = pdb(*atoms("C1 C2 O1", residue="LIG"))
+    models = "".join(f"MODEL     {number:4d}\n{model}ENDMDL\n" for number in (1, 2, 3))
+    path.write_text(f"{models}{conect}END\n{model}END\n{model}{conect.replace('    3', '    9')}END\n")
+    links = [molecule.sites.links.tolist() for molecule in read_molecules(path)]
+    assert links == [[[0, 1], [1, 2], [1, 2]]] * 3 + [[], [[0, 1]]]
+    path.write_text(models * 2000 + conect)  # too many to wait
+    counts = [len(molecule.sites.links) for molecule in read_molecules(path)]
+    assert len(counts) == 6000 and counts[0] == 0 and counts[-1] == 3
 
 
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path):

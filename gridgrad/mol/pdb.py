@@ -25,6 +25,9 @@ _AUTODOCK = {
 }  # fmt: skip
 """Elements of AutoDock's atom types that are not themselves symbols; its pseudo-atoms are dummies."""
 
+_AHEAD = 10_000
+"""Atoms of models that wait for the CONECT lines of their structure."""
+
 _CHARGE = re.compile(r"\s*|\d[+-]|[+-]\d")
 
 
@@ -32,61 +35,89 @@ _CHARGE = re.compile(r"\s*|\d[+-]|[+-]\d")
 class _Record:
     """The lines of one model."""
 
-    header: list[str] = field(default_factory=list)
+    header: list[str]
     """Connections that hold for all models of a structure."""
     atoms: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     name: str = ""
     opened: bool = False
     """By a MODEL line: it counts, atoms or not."""
-    closed: bool = False
+    closed: str = ""
+    """By which line."""
 
 
 def pdb_records(lines: Lines) -> Records:
-    """Split a PDB file: every model is a record, and so is what follows an END."""
-    return _split(lines, _pdb_row)
+    """Split a PDB file: every model is a record, and so is what follows an END.
+
+    CONECT lines follow the last model and hold for all of them: models wait for it as long as they are small.
+    """
+    return _split(lines, _pdb_row, _AHEAD)
 
 
 def pdbqt_records(lines: Lines) -> Records:
     """Split a PDBQT file: every model is a record. The element follows from AutoDock's type."""
-    return _split(lines, _pdbqt_row)
+    return _split(lines, _pdbqt_row, 0)
 
 
-def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]]) -> Records:
-    found = _Record()
+def _split(lines: Lines, read_row: Callable[[str], tuple[str, Row]], ahead: int) -> Records:
+    header: list[str] = []
+    found = _Record(header)
+    waiting: list[tuple[int, _Record]] = []
+    atoms = 0  # of those
 
-    def ended() -> Records:
+    def close() -> None:
+        nonlocal atoms
         if found.atoms or found.opened:
-            yield lines.record, partial(_parse, lines.path, lines.record, found, read_row)
+            waiting.append((lines.record, found))
+            atoms += len(found.atoms)
             lines.end_record()
 
-    header = found.header
-    for line in lines:
-        kind = line[:6].rstrip().upper()
-        if not line.isascii() and kind != "REMARK":
-            line = line.encode("ascii", "replace").decode()  # gemmi counts columns in bytes
-        if kind[:4] == "ATOM" or kind == "HETATM":
-            if found.closed:
-                yield from ended()
-                found = _Record(header)
-            found.atoms.append(line)
-        elif kind == "MODEL":
-            yield from ended()
-            found = _Record(header, opened=True)
-        elif kind in ("ENDMDL", "END"):
-            found.closed = True
-            if kind == "END":
-                header = []  # found keeps its own
-        elif kind == "CONECT":
-            found.links.append(line)  # of all models, where the file has several: they follow the last one
-        elif kind in ("LINK", "LINKR", "SSBOND"):
-            header.append(line)
-        elif kind == "REMARK":
-            if line[6:].strip().startswith("Name ="):
-                found.name = line.partition("=")[2].strip()
-        elif line.lstrip()[:6].rstrip().upper() in ("ATOM", "HETATM"):
-            raise MoleculeError(lines.path, lines.record, f"got {line.strip()!r}, expected ATOM or HETATM in column 1")
-    yield from ended()
+    def ready() -> Records:
+        nonlocal atoms
+        last = waiting[-1][1] if waiting else found
+        for number, record in waiting:
+            if not record.links and len(record.atoms) == len(last.atoms):
+                record.links = last.links
+            yield number, partial(_parse, lines.path, number, record, read_row)
+        waiting.clear()
+        atoms = 0
+
+    try:
+        for line in lines:
+            kind = line[:6].rstrip().upper()
+            if not line.isascii() and kind != "REMARK":
+                line = line.encode("ascii", "replace").decode()  # gemmi counts columns in bytes
+            is_atom = kind[:4] == "ATOM" or kind == "HETATM"
+            if kind == "MODEL" or (is_atom and found.closed):
+                close()
+                if found.closed == "END" or atoms > ahead:
+                    yield from ready()
+                found = _Record(header, opened=kind == "MODEL")
+            if is_atom:
+                found.atoms.append(line)
+            elif kind in ("ENDMDL", "END"):
+                found.closed = kind
+                if kind == "END":
+                    header = []  # found keeps its own
+            elif kind == "CONECT":
+                found.links.append(line)
+            elif kind in ("LINK", "LINKR", "SSBOND"):
+                header.append(line)
+            elif kind == "REMARK":
+                if line[6:].strip().startswith("Name ="):
+                    found.name = line.partition("=")[2].strip()
+            elif line.lstrip()[:6].rstrip().upper() in ("ATOM", "HETATM"):
+                reason = f"got {line.strip()!r}, expected ATOM or HETATM in column 1"
+                raise MoleculeError(lines.path, lines.record, reason)
+    except MoleculeError as error:
+        if found.closed:
+            close()
+        yield from ready()
+        if error.record is not None:
+            error = MoleculeError(error.path, lines.record, error.reason)
+        raise error from None
+    close()
+    yield from ready()
 
 
 def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tuple[str, Row]]) -> Parsed:

@@ -96,6 +96,9 @@ PDB = {
         pdb("MODEL        1\n", *BACKBONE, "ENDMDL\n", *BACKBONE[:2], "MODEL        2\n", *BACKBONE, "ENDMDL\nEND\n"),
         (4, 2, 4),
     ),
+    "an_error_after_a_model": Trap(
+        pdb("MODEL        1\n", *BACKBONE, "ENDMDL\n", " ATOM\n"), (4,), refused={2: "in column 1"}
+    ),
     "models_that_do_not_end": Trap(pdb("MODEL        1\n", *BACKBONE, "MODEL        2\n", *BACKBONE), (4, 4)),
     "an_empty_model": Trap(
         pdb("MODEL        1\nENDMDL\nMODEL        2\n", *BACKBONE, "ENDMDL\n"), (4,), refused={1: "no atoms"}
