@@ -44,8 +44,11 @@ struct Direction {                          // v at one atom, and the derivative
 
 __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
 {
-    if (atoms.offsets != nullptr)
-        return atoms.offsets[b];
+    // offsets that do not rise from 0 to N lead to no foreign address
+    if (atoms.offsets != nullptr) {
+        const long long i = atoms.offsets[b];
+        return i < 0 ? 0 : i < atoms.n_atoms ? i : atoms.n_atoms;
+    }
     return b * (atoms.n_atoms / atoms.n_examples);
 }
 

@@ -81,16 +81,11 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
           long long n_atoms, long long n_types, int per_example, real *grad_radii)
 {
     // Add the partial sums of density_backward*, in a fixed order, to (T,) or (B, T): a block per sum.
+    const Atoms atoms = {nullptr, index, nullptr, nullptr, offsets, n_examples, n_atoms, n_types, 0, false, nullptr};
     const long long k = blockIdx.x % n_types, b = blockIdx.x / n_types;
-    long long begin = 0, end = n_atoms;
+    const long long begin = per_example ? first_atom(atoms, b) : 0;
+    const long long end = per_example ? first_atom(atoms, b + 1) : n_atoms;
     real sum[1] = {};
-    if (per_example && offsets != nullptr) {
-        begin = offsets[b];
-        end = offsets[b + 1];
-    } else if (per_example) {
-        begin = b * (n_atoms / n_examples);
-        end = begin + n_atoms / n_examples;
-    }
     for (long long i = begin + threadIdx.x; i < end; i += ATOM_THREADS) {
         if (index == nullptr)
             sum[0] += partials[i * n_types + k];
