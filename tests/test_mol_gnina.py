@@ -180,7 +180,8 @@ def test_maps_merge_select_and_rename(tmp_path):
 def test_typers_pickle(typer):
     ligand = next(read_molecules(cdk2()))
     copy = pickle.loads(pickle.dumps(typer))
-    assert copy.channels == typer.channels
+    assert copy.channels == typer.channels and copy == typer and repr(copy) == repr(typer)
+    assert hash(copy) == hash(typer) and MappedTyper(typer, [typer.channels[:1]]) != typer
     for ours, theirs in zip(typer(pickle.loads(pickle.dumps(ligand)))[:2], copy(ligand)[:2]):
         np.testing.assert_array_equal(ours, theirs)
 

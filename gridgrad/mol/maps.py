@@ -53,6 +53,13 @@ class MappedTyper:
         rest = -1 if other is None else len(self.groups)
         self._index = np.array([new.get(name, rest) for name in typer.channels], dtype=np.int64)
 
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, MappedTyper) and self.typer == other.typer and self.other == other.other
+        return same and list(self.groups.items()) == list(other.groups.items())
+
+    def __hash__(self) -> int:
+        return hash((self.typer, tuple(self.groups.items()), self.other))
+
     def __repr__(self) -> str:
         return f"MappedTyper({self.typer!r}, {self.groups!r}, other={self.other!r})"
 
