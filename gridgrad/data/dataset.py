@@ -89,11 +89,11 @@ class ComplexDataset(Dataset):
                     f"rows[{part.name!r}]: {len(part.numbers)}; expected {self._length}, as of {first.name!r}"
                 )
         self.channels, self._radii = join_channels(list(self.parts.values()), shared_channels)
-        nothing = {name: torch.from_numpy(array) for name, array in first.nothing._asdict().items()}
-        self._per_atom = {name: (value.dtype, value.shape[1:]) for name, value in nothing.items()}
-        self._per_atom["part"] = torch.uint8, ()
+        nothing = first.nothing
+        per_atom = {"types": nothing.types, "radii": nothing.radii, "coords": nothing.coords}  # coords are moved next
         if self._radii is not None:
-            del self._per_atom["radii"]
+            del per_atom["radii"]
+        self._per_atom = {name: (torch.from_numpy(array).dtype, array.shape[1:]) for name, array in per_atom.items()}
         self.labels = {name: self._label(name, value) for name, value in (labels or {}).items()}
         self.center = self._checked_center(next(reversed(self.parts)) if center is None else center)
         if transform is not None and not isinstance(transform, RandomRigid):
@@ -242,12 +242,12 @@ class ComplexDataset(Dataset):
         offsets = np.zeros(len(by_part[0]) + 1, dtype=np.int64)
         n_atoms.reshape(-1, len(by_part)).sum(1).cumsum(out=offsets[1:])
         n = int(offsets[-1])
-        tensors = empty_together({name: (dtype, (n, *rest)) for name, (dtype, rest) in self._per_atom.items()})
-        for name, tensor in tensors.items() if atoms else ():
-            if name != "part":
-                np.concatenate([getattr(piece, name) for piece in atoms], out=tensor.numpy())
+        shapes = {name: (dtype, (n, *rest)) for name, (dtype, rest) in self._per_atom.items()}
+        tensors = empty_together({"part": (torch.uint8, (n,)), **shapes})
         part = np.tile(np.arange(len(by_part), dtype=np.uint8), len(by_part[0]))
         tensors["part"].numpy()[:] = part.repeat(n_atoms)
+        for name in shapes if atoms else ():
+            np.concatenate([getattr(piece, name) for piece in atoms], out=tensors[name].numpy())
         tensors.setdefault("radii", self._radii)
         return AtomBatch(
             **tensors,
