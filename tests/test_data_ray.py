@@ -27,8 +27,8 @@ def cluster():
 
 
 def slowly(molecule):
-    """Type a molecule in no less than 20 ms, so that there is a middle to kill a node in."""
-    time.sleep(0.02)
+    """Type a molecule in no less than 10 ms, so that there is a middle to kill a node in."""
+    time.sleep(0.01)
     return [0] * len(molecule), [1.5] * len(molecule), ("atom",)
 
 

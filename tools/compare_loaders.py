@@ -202,7 +202,7 @@ def memory():
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
 
-def picture(times, names, path):
+def picture(times, names, unit, path):
     """Draw the rates of the table, one group of bars for each row."""
     import matplotlib
 
@@ -221,7 +221,7 @@ def picture(times, names, path):
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(right=axes.get_xlim()[1] * 2.5)
-    axes.set_xlabel("examples a second, one core")
+    axes.set_xlabel(f"examples {unit}, one core")
     axes.grid(True, axis="x", which="major", color="#d9dee3", lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -261,7 +261,7 @@ def main():
     unit = "a second of processor time" if options.processor_time else "a second"
     print(f"\n{how}; {unit}; in brackets how many times as many as libmolgrid. Load before the run: {load:.2f}.")
     if not options.no_picture:
-        picture(times, list(processes), options.picture)
+        picture(times, list(processes), unit, options.picture)
         print(f"picture: {options.picture}")
     return 0 if good else 1
 
