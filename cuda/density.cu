@@ -22,7 +22,7 @@ density(const real *coords, const long long *index, const real *weights, const r
         long long radius_example_stride, real *density, int *fault)
 {
     // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
-    to_grid<false>(ToGrid{ATOMS, {}, density}, grid);
+    to_grid<0>(ToGrid{ATOMS, {}, {}, density}, grid);
 }
 
 LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
@@ -34,7 +34,19 @@ density_tangent(const real *coords, const long long *index, const real *weights,
                 long long radius_example_stride, real *grad_grad_density, int *fault)
 {
     // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
-    to_grid<true>(ToGrid{ATOMS, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, grad_grad_density}, grid);
+    to_grid<1>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, grad_grad_density}, grid);
+}
+
+LAUNCH(density_tangent_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
+extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
+density_tangent_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
+                        const long long *offsets, const real *u_coords, const real *u_weights, const real *u_radii,
+                        const real *v_coords, const real *v_weights, const real *v_radii,
+                        const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
+                        long long n_types, long long radius_example_stride, real *density_uv, int *fault)
+{
+    // Write the (B, T, X, Y, Z) second derivative of the density along u and v: sum_i w phi_uv + u_w phi_v + v_w phi_u.
+    to_grid<2>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, density_uv}, grid);
 }
 
 LAUNCH(density_backward, ATOM_THREADS)

@@ -1,4 +1,4 @@
-// A tile of voxels of one example and the atoms that reach it: what density and density_tangent share.
+// A tile of voxels of one example and the atoms that reach it: what the kernels of to_grid.cuh share.
 //
 //      z ->  ________________ ________________     grid:   cut into tiles, a block of threads each (DENSITY_THREADS)
 //     y     | brick of warp 0| next tile ...  |    tile:   BRICKS_Y bricks along y, as many along x as there are warps
@@ -50,6 +50,7 @@ struct Tile {               // in shared memory
     int n;                                  // its atoms
     real widest;                            // largest radius of a channel, where each has its own
     Box box;
+    real ds_dR_u[LISTED]; // of the listed atoms, apart: a Listed is a power of two
 };
 
 __device__ __forceinline__ real gap(real low, real high)
@@ -101,8 +102,8 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
     __syncthreads();
 }
 
-__device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms, const real *v_weights,
-                                            const Scalars &scalars, long long i, real &radius)
+__device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms, const real *u_weights,
+                                            const real *v_weights, const Scalars &scalars, long long i, real &radius)
 {
     // false: atom i contributes nowhere
     radius = tile.widest;
@@ -110,7 +111,8 @@ __device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms
         return false;
     if (atoms.index != nullptr || !atoms.radius_by_type) {
         radius = atoms.radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
-        if (radius <= 0 && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types))
+        if (radius <= 0 && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types)
+            && (u_weights == nullptr || !has_weight(atoms, u_weights, i, 0, (int)atoms.n_types)))
             return false;
         radius = good_radius(atoms, radius);
     }
@@ -118,8 +120,9 @@ __device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms
     return true;
 }
 
-__device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const real *v_weights, const real *v_radii,
-                                          const Geometry &grid, const Scalars &scalars, int begin)
+__device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const real *u_weights, const real *v_weights,
+                                          const real *u_radii, const real *v_radii, const Geometry &grid,
+                                          const Scalars &scalars, int begin)
 {
     // List, in order, the atoms from `begin` on that reach the tile, as many as there is room for; tile.next goes on.
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, threads = blockDim.x, end = tile.n;
@@ -131,7 +134,7 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
         const int ordinal = begin + (int)threadIdx.x;
         const long long i = tile.first + ordinal;
         real radius = 0;
-        bool keep = ordinal < end && read_radius(tile, atoms, v_weights, scalars, i, radius);
+        bool keep = ordinal < end && read_radius(tile, atoms, u_weights, v_weights, scalars, i, radius);
         if (keep) {
             const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
                                       scalars.origin[1] - atoms.coords[3 * i + 1],
@@ -152,6 +155,10 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
             for (int axis = 0; axis < 3; ++axis)
                 split(a.position, axis, grid.origin[axis], atoms.coords[3 * i + axis]);
             a.scale = 1 / (radius * radius);
+            if (u_radii != nullptr)
+                tile.ds_dR_u[at] =
+                    -2 / radius * scalars.radius_scale
+                    * u_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
             if (v_radii != nullptr)
                 a.ds_dR_v = -2 / radius * scalars.radius_scale
                             * v_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
@@ -166,27 +173,29 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
     return count < LISTED ? count : LISTED;
 }
 
-__device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *v_weights, long long b, long long i,
-                                            int k_begin, bool nan)
+__device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_weights, const real *v_weights,
+                                            long long b, long long i, int k_begin, bool nan)
 {
-    // Bit k: atom i has a weight in channel k_begin + k, cotangents included; nan: one that is NaN or has a radius by
+    // Bit k: atom i has a weight in channel k_begin + k, directions included; nan: one that is NaN or has a radius by
     // type that is none. A warp asks together.
     const int k = k_begin + threadIdx.x % 32;
-    real weight = 0, v_weight = 0, radius = 1;
+    real weight = 0, u_weight = 0, v_weight = 0, radius = 1;
     if (k < atoms.n_types) {
         weight = atoms.weights[i * atoms.n_types + k];
+        u_weight = u_weights != nullptr ? u_weights[i * atoms.n_types + k] : (real)0;
         v_weight = v_weights != nullptr ? v_weights[i * atoms.n_types + k] : (real)0;
     }
-    bool bit = weight != 0 || v_weight != 0;
+    bool bit = weight != 0 || u_weight != 0 || v_weight != 0;
     if (nan && bit) {
         if (atoms.radius_by_type)
             radius = good_radius(atoms, atoms.radii[radius_slot(atoms, b, i, k)]);
-        bit = weight != weight || v_weight != v_weight || radius != radius;
+        bit = weight != weight || u_weight != u_weight || v_weight != v_weight || radius != radius;
     }
     return __ballot_sync(0xffffffffu, bit);
 }
 
-__device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin, int count)
+__device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *u_weights, const real *v_weights,
+                                          int k_begin, int count)
 {
     // tile.bits of the listed atoms and channels [k_begin, k_begin + 32)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -198,7 +207,8 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
         }
     } else {
         for (int j = warp; j < count; j += blockDim.x / 32) {
-            const unsigned bits = bits_of(atoms, v_weights, tile.b, tile.first + tile.ordinal[j], k_begin, false);
+            const unsigned bits =
+                bits_of(atoms, u_weights, v_weights, tile.b, tile.first + tile.ordinal[j], k_begin, false);
             if (lane == 0)
                 tile.bits[j] = bits;
         }
@@ -206,7 +216,8 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
     __syncthreads();
 }
 
-__device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *v_weights, int k_begin)
+__device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *u_weights,
+                                              const real *v_weights, int k_begin)
 {
     // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example makes everything NaN
     unsigned bits = 0;
@@ -217,7 +228,7 @@ __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, co
     if (atoms.weights == nullptr)
         return;
     for (int j = threadIdx.x / 32; j < tile.n; j += blockDim.x / 32)
-        bits |= bits_of(atoms, v_weights, tile.b, tile.first + j, k_begin, true);
+        bits |= bits_of(atoms, u_weights, v_weights, tile.b, tile.first + j, k_begin, true);
     if (bits != 0 && threadIdx.x % 32 == 0)
         atomicOr(&tile.nan_bits, bits);
     __syncthreads();

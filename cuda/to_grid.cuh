@@ -1,10 +1,11 @@
-// Kernels whose output is the grid: density and its tangent. Every voxel is written by one thread. Mirror: pyx/to_grid.pxd.
+// Kernels whose output is the grid: density and its derivatives along directions. Every voxel is written by one thread. Mirror: pyx/to_grid.pxd.
 #pragma once
 #include "tile.cuh"
 
 struct ToGrid {
     Atoms atoms;
-    Tangents v; // tangent only
+    Tangents u; // second derivative only
+    Tangents v; // derivatives only
     real *__restrict__ out; // (B, T, X, Y, Z)
 };
 
@@ -22,24 +23,58 @@ __device__ __forceinline__ Corner corner_of(const Box &box)
             box.z + (ALONG_Z ? lane % (16 / VOXELS) * VOXELS : lane % 16)};
 }
 
-template <bool TANGENT, bool ALONG_Z>
+struct Along { // u, v or both at one atom, and the derivatives of s along them without delta and s
+    real u[3], v[3];
+    real ds_dr, ds_dR_u, ds_dR_v, d2s_drdr_uv;
+    bool by_u, by_v;
+};
+
+__device__ __forceinline__ real profile_along(real s, real core, real delta_x, real delta_y, real delta_z,
+                                              const Along &a, const Profile &c)
+{
+    // phi_u, phi_v or phi_uv
+    const real delta_u = delta_x * a.u[0] + delta_y * a.u[1] + delta_z * a.u[2];
+    const real delta_v = delta_x * a.v[0] + delta_y * a.v[1] + delta_z * a.v[2];
+    const real s_u = a.ds_dr * delta_u + a.ds_dR_u * s;
+    const real s_v = a.ds_dr * delta_v + a.ds_dR_v * s;
+    const real phi_s = profile_slope(s, core, c);
+    real value = phi_s * (a.by_u ? s_u : s_v);
+    if (a.by_u && a.by_v) {
+        const real s_uv = a.d2s_drdr_uv + a.ds_dr * (a.ds_dR_v * delta_u + a.ds_dR_u * delta_v)
+                          + (real)1.5 * a.ds_dR_u * a.ds_dR_v * s;
+        value = profile_curvature(s, core, c) * s_u * s_v + phi_s * s_uv;
+    }
+    return s > c.cutoff_s ? (real)0 : value;
+}
+
+template <int DERIVATIVE, bool ALONG_Z>
 __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scalars, const Position &position,
-                                         real scale, real ds_dR_v, const Corner &corner, long long i, int k_begin,
-                                         unsigned bits, real (&sums)[GROUP][VOXELS])
+                                         real scale, real ds_dR_u, real ds_dR_v, const Corner &corner, long long i,
+                                         int k_begin, unsigned bits, real (&sums)[GROUP][VOXELS])
 {
     // adds atom i to the channels k_begin + c of which bit c is set
     const Profile &c = scalars.profile;
     const real delta_x = delta_of(position, 0, corner.x, scalars.resolution);
-    const int passes = TANGENT && call.v.weights != nullptr ? 2 : 1;
 #pragma unroll 1
-    for (int pass = 0; pass < passes; ++pass) { // density: w phi; tangent: w phi_v, then v_w phi
-        const bool moved = TANGENT && pass == 0;
-        const real *weights = pass == 0 ? call.atoms.weights : call.v.weights;
-        real v_x = 0, v_y = 0, v_z = 0, v[VOXELS];
-        if (moved && call.v.coords != nullptr) {
-            v_x = call.v.coords[3 * i];
-            v_y = call.v.coords[3 * i + 1];
-            v_z = call.v.coords[3 * i + 2];
+    for (int pass = 0; pass <= DERIVATIVE; ++pass) { // w phi; w phi_v, v_w phi; w phi_uv, u_w phi_v, v_w phi_u
+        const real *weights = pass == 0 ? call.atoms.weights : pass == DERIVATIVE ? call.v.weights : call.u.weights;
+        real values[VOXELS];
+        Along along = {};
+        if constexpr (DERIVATIVE > 0) {
+            if (pass > 0 && weights == nullptr)
+                continue;
+            along.by_u = DERIVATIVE == 2 && pass != 1;
+            along.by_v = DERIVATIVE == 2 ? pass != 2 : pass == 0;
+            along.ds_dr = -2 * scale;
+            along.ds_dR_u = ds_dR_u;
+            along.ds_dR_v = ds_dR_v;
+            for (int axis = 0; axis < 3; ++axis) {
+                if (along.by_u && call.u.coords != nullptr)
+                    along.u[axis] = call.u.coords[3 * i + axis];
+                if (along.by_v && call.v.coords != nullptr)
+                    along.v[axis] = call.v.coords[3 * i + axis];
+                along.d2s_drdr_uv -= along.ds_dr * along.u[axis] * along.v[axis];
+            }
         }
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l) {
@@ -47,23 +82,23 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
             const real delta_z = delta_of(position, 2, ALONG_Z ? corner.z + l : corner.z, scalars.resolution);
             const real s = square(delta_x, delta_y, delta_z) * scale;
             const real core = real_exp(-c.core_rate * s);
-            if (moved) {
-                const real s_v = -2 * scale * (delta_x * v_x + delta_y * v_y + delta_z * v_z) + ds_dR_v * s;
-                v[l] = s > c.cutoff_s ? (real)0 : profile_slope(s, core, c) * s_v;
-            } else {
-                v[l] = profile(s, core, c);
-            }
+            if constexpr (DERIVATIVE == 0)
+                values[l] = profile(s, core, c);
+            else if (along.by_u || along.by_v)
+                values[l] = profile_along(s, core, delta_x, delta_y, delta_z, along, c);
+            else
+                values[l] = profile(s, core, c);
         }
 #pragma unroll
         for (int channel = 0; channel < GROUP; ++channel) {
             if (!(bits >> channel & 1))
                 continue;
             const real weight = weights != nullptr ? weights[i * call.atoms.n_types + k_begin + channel] : (real)1;
-            if (TANGENT && weight == 0) // the bit stands for either weight
+            if (DERIVATIVE > 0 && weight == 0) // the bit stands for any of the weights
                 continue;
 #pragma unroll
             for (int l = 0; l < VOXELS; ++l)
-                sums[channel][l] += weight * v[l];
+                sums[channel][l] += weight * values[l];
         }
     }
 }
@@ -92,7 +127,7 @@ __device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, 
     }
 }
 
-template <bool TANGENT, bool ALONG_Z>
+template <int DERIVATIVE, bool ALONG_Z>
 __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &grid, const Scalars &scalars, Tile &tile,
                                           bool by_channel)
 {
@@ -109,25 +144,27 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
     const Corner corner = corner_of<ALONG_Z>(box);
     for (int k_begin = 0; k_begin < (int)atoms.n_types; k_begin += group) {
         real sums[GROUP][VOXELS] = {};
-        real scale = 0, ds_dR_v = 0;
+        real scale = 0, ds_dR_u = 0, ds_dR_v = 0;
         if (k_begin % 32 == 0)
-            find_nan_bits(tile, atoms, call.v.weights, k_begin);
+            find_nan_bits(tile, atoms, call.u.weights, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
             const long long slot = radius_slot(atoms, tile.b, 0, k_begin);
             const real radius = atoms.radii[slot] * scalars.radius_scale;
             scale = 1 / (radius * radius);
-            if (TANGENT && call.v.radii != nullptr)
+            if (DERIVATIVE == 2 && call.u.radii != nullptr)
+                ds_dR_u = -2 / radius * scalars.radius_scale * call.u.radii[slot];
+            if (DERIVATIVE > 0 && call.v.radii != nullptr)
                 ds_dR_v = -2 / radius * scalars.radius_scale * call.v.radii[slot];
         }
         for (int begin = 0; begin < tile.n; begin = tile.next) {
             if (begin != listed) {
-                count =
-                    list_atoms(tile, atoms, call.v.weights, by_channel ? nullptr : call.v.radii, grid, scalars, begin);
+                count = list_atoms(tile, atoms, call.u.weights, call.v.weights, by_channel ? nullptr : call.u.radii,
+                                   by_channel ? nullptr : call.v.radii, grid, scalars, begin);
                 listed = begin;
                 found = -1;
             }
             if (found != k_begin / 32)
-                find_bits(tile, atoms, call.v.weights, k_begin / 32 * 32, count);
+                find_bits(tile, atoms, call.u.weights, call.v.weights, k_begin / 32 * 32, count);
             for (int base = 0; base < count; base += 32) {
                 const int j = base + lane;
                 if (found == -1 || by_channel) {
@@ -148,11 +185,13 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                     const Listed &a = tile.atom[base + source];
                     if (!by_channel)
                         scale = a.scale;
-                    if (TANGENT && !by_channel && call.v.radii != nullptr)
+                    if (DERIVATIVE == 2 && !by_channel && call.u.radii != nullptr)
+                        ds_dR_u = tile.ds_dR_u[base + source];
+                    if (DERIVATIVE > 0 && !by_channel && call.v.radii != nullptr)
                         ds_dR_v = a.ds_dR_v;
-                    add_atom<TANGENT, ALONG_Z>(call, scalars, a.position, scale, ds_dR_v, corner,
-                                               tile.first + tile.ordinal[base + source], k_begin,
-                                               __shfl_sync(0xffffffffu, bits, source), sums);
+                    add_atom<DERIVATIVE, ALONG_Z>(call, scalars, a.position, scale, ds_dR_u, ds_dR_v, corner,
+                                                  tile.first + tile.ordinal[base + source], k_begin,
+                                                  __shfl_sync(0xffffffffu, bits, source), sums);
                     todo &= todo - 1;
                 }
             }
@@ -170,7 +209,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
     }
 }
 
-template <bool TANGENT>
+template <int DERIVATIVE>
 __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid)
 {
     __shared__ Scalars scalars;
@@ -179,7 +218,7 @@ __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid
     narrow(scalars, grid);
     open_tile(tile, call.atoms, grid, scalars, by_channel);
     if (grid.points[2] % VOXELS == 0 && (size_t)call.out % 16 == 0)
-        fill_item<TANGENT, true>(call, grid, scalars, tile, by_channel);
+        fill_item<DERIVATIVE, true>(call, grid, scalars, tile, by_channel);
     else
-        fill_item<TANGENT, false>(call, grid, scalars, tile, by_channel);
+        fill_item<DERIVATIVE, false>(call, grid, scalars, tile, by_channel);
 }

@@ -22,7 +22,7 @@ cdef struct Atoms:
     bint radius_by_type
 
 
-cdef struct Tangents:           # v = (v_r, v_w, v_R); absent: zero
+cdef struct Tangents:           # v = (v_r, v_w, v_R), or u; absent: zero
     const real* coords          # (N, 3)
     const real* weights         # (N, T)
     const real* radii           # as Atoms.radii
@@ -38,6 +38,7 @@ cdef struct Terms:              # w_ik phi of an atom in channels that share its
 
 cdef struct Direction:          # v at one atom, and the derivatives of s along it without delta and s
     real coords[3]              # v_r
+    bint moves                  # v_r or v_R is there
     real ds_dr                  # ds/dr = ds_dr delta, d2s/drdr = -ds_dr I
     real ds_dR                  # ds/dR = ds_dR s
     real d2s_drdR               # d2s/drdR = d2s_drdR delta
@@ -126,6 +127,7 @@ cdef inline Direction direction_of(const Tangents* v, const Atoms* atoms, const 
         along.coords[axis] = v.coords[3 * terms.i + axis] if v.coords != NULL else <real>0
     if v.radii != NULL:
         v_radius = radius_scale * <double>v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]
+    along.moves = v.coords != NULL or v.radii != NULL
     along.ds_dr = <real>(-2.0 / (radius * radius))
     along.ds_dR = <real>(-2.0 / radius)
     along.d2s_drdR = <real>(4.0 / (radius * radius * radius))

@@ -1,6 +1,6 @@
 # One block of an atom's support, chunk by chunk: profiles into scratch memory, and reductions.
 
-from profile cimport Profile, profile, profile_slope, real
+from profile cimport Profile, profile, profile_curvature, profile_slope, real
 from atoms cimport Direction
 from support cimport LANES, Chunk, Support, chunk_of
 from workspace cimport Workspace
@@ -92,7 +92,7 @@ cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
             space.phi_s[c * LANES + l] = v[l]
 
 
-cdef inline void fill_phi_v(Workspace* space, const Direction* along) noexcept nogil:
+cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_v) noexcept nogil:
     # phi_v = phi_s s_v of the block
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
@@ -111,7 +111,38 @@ cdef inline void fill_phi_v(Workspace* space, const Direction* along) noexcept n
             v[l] = phi_s * (ds_dr * (delta_v_xy + chunk.delta_z[l] * v_z) + ds_dR_v * s) \
                 if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
-            space.phi_v[c * LANES + l] = v[l]
+            phi_v[c * LANES + l] = v[l]
+
+
+cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Direction* v) noexcept nogil:
+    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block
+    cdef Support* a = &space.support
+    cdef Profile coefficients = a.profile
+    cdef Chunk chunk
+    cdef long long c
+    cdef real delta_u_xy, delta_v_xy, delta_u, delta_v, s, core, phi_s, phi_ss, s_u, s_v, s_uv
+    cdef real u_z = u.coords[2], v_z = v.coords[2], ds_dr = v.ds_dr, ds_dR_u = u.ds_dR_v, ds_dR_v = v.ds_dR_v
+    cdef real d2s_drdR_u = u.d2s_drdR_v, d2s_drdR_v = v.d2s_drdR_v, d2s_dRdR_uv = <real>1.5 * ds_dR_u * ds_dR_v
+    cdef real d2s_drdr_uv = -ds_dr * (u.coords[0] * v.coords[0] + u.coords[1] * v.coords[1] + u_z * v_z)
+    cdef real phi_uv[LANES]
+    cdef int l
+    for c in range(a.n):
+        chunk = chunk_of(a, c)
+        delta_u_xy = chunk.delta_x * u.coords[0] + chunk.delta_y * u.coords[1]
+        delta_v_xy = chunk.delta_x * v.coords[0] + chunk.delta_y * v.coords[1]
+        for l in range(LANES):
+            s = chunk.s_xy + chunk.s_z[l]
+            core = chunk.core_xy * chunk.core_z[l]
+            phi_s = profile_slope(s, core, &coefficients)
+            phi_ss = profile_curvature(s, core, &coefficients)
+            delta_u = delta_u_xy + chunk.delta_z[l] * u_z
+            delta_v = delta_v_xy + chunk.delta_z[l] * v_z
+            s_u = ds_dr * delta_u + ds_dR_u * s
+            s_v = ds_dr * delta_v + ds_dR_v * s
+            s_uv = d2s_drdr_uv + d2s_drdR_v * delta_u + d2s_drdR_u * delta_v + d2s_dRdR_uv * s
+            phi_uv[l] = phi_ss * s_u * s_v + phi_s * s_uv if s <= coefficients.cutoff_s else <real>0
+        for l in range(LANES):
+            space.phi_uv[c * LANES + l] = phi_uv[l]
 
 
 cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,

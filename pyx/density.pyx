@@ -114,9 +114,29 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     memset(&call, 0, sizeof(ToGrid))
     _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
                         n_types, radius_example_stride)
-    call.tangent = True
+    call.derivative = 1
     call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
     call.out = <real*>grad_grad_density
+    with nogil:
+        to_grid(&call, &grid, n_threads)
+
+
+def density_tangent_tangent(Address coords, Address index, Address weights, Address radii, Address offsets,
+                            Address u_coords, Address u_weights, Address u_radii,
+                            Address v_coords, Address v_weights, Address v_radii,
+                            bytes geometry, long long n_examples, long long n_atoms, long long n_types,
+                            long long radius_example_stride, Address density_uv, int n_threads):
+    """Write the (B, T, X, Y, Z) second derivative of the density along u, v: sum_i w phi_uv + u_w phi_v + v_w phi_u."""
+    cdef Geometry grid
+    cdef ToGrid call
+    cdef tuple _owned
+    memset(&call, 0, sizeof(ToGrid))
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
+                        n_types, radius_example_stride)
+    call.derivative = 2
+    call.u = tangents(u_coords, u_weights, u_radii)
+    call.v = tangents(v_coords, v_weights, v_radii)
+    call.out = <real*>density_uv
     with nogil:
         to_grid(&call, &grid, n_threads)
 

@@ -234,7 +234,7 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, c
     along = direction_of(&call.v, &call.atoms, terms, a.grid.radius_scale)
     while next_block(a):
         if grad_weights != NULL and moved:
-            fill_phi_v(space, &along)
+            fill_phi_v(space, &along, space.phi_v)
         if gather(space, call, terms, moved, space.phi_v, grad_weights):
             fill_second_order(space, &along)
             second_order(space, &along, sums)

@@ -1,4 +1,4 @@
-# Kernels whose output is the grid: density and its tangent. Every voxel is written by one thread.
+# Kernels whose output is the grid: density and its derivatives along directions. Every voxel is written by one thread.
 # Mirror: cuda/to_grid.cuh.
 
 from cython.parallel cimport prange, threadid
@@ -9,7 +9,7 @@ from profile cimport real
 from support cimport Geometry, Support, fill, next_block, place
 from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight, is_nan,
                     sharing_radius, terms_of, weights_of)
-from block cimport add_block, fill_phi, fill_phi_v
+from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
 from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
 
 cdef enum:
@@ -20,8 +20,9 @@ cdef enum:
 
 cdef struct ToGrid:
     Atoms atoms
-    Tangents v                  # tangent only
-    bint tangent
+    Tangents u                  # second derivative only
+    Tangents v                  # derivatives only
+    int derivative              # 0: the density, 1: its derivative along v, 2: its second derivative along u and v
     long long* order            # index types: atoms by example and channel
     long long* start
     long long group             # channels of an item: evaluated together
@@ -38,38 +39,57 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     cdef const Atoms* atoms = &call.atoms
     cdef const real* r = atoms.coords + 3 * terms.i
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
+    cdef const real* u_weights = weights_of(call.u.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
     cdef long long plane = a.grid.points[1] * a.grid.points[2], volume = a.grid.points[0] * plane, k
     cdef double radius = terms.radius
-    cdef real weight, v_weight
+    cdef real weight, u_weight, v_weight
     cdef real* grid = call.out + (terms.b * atoms.n_types + terms.k_begin) * volume
-    cdef bint moved = call.v.coords != NULL or call.v.radii != NULL
-    cdef Direction along
+    cdef Direction u, v
     for k in range(terms.k_end - terms.k_begin):
         weight = weights[k] if weights != NULL else <real>1
+        u_weight = u_weights[k] if u_weights != NULL else <real>0
         v_weight = v_weights[k] if v_weights != NULL else <real>0
-        if (weight != 0 or v_weight != 0) and (is_nan(r, radius) or weight != weight or v_weight != v_weight):
+        if (weight != 0 or u_weight != 0 or v_weight != 0) and (
+                is_nan(r, radius) or weight != weight or u_weight != u_weight or v_weight != v_weight):
             fill(grid + k * volume + x_begin * plane, (x_end - x_begin) * plane, <real>NAN)
     if not radius > 0 or is_nan(r, radius) or not place(a, r, radius, x_begin, x_end):
         return
-    if call.tangent:
-        along = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
+    u.moves = False
+    v.moves = False
+    if call.derivative == 2:
+        u = direction_of(&call.u, atoms, terms, a.grid.radius_scale)
+    if call.derivative > 0:
+        v = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
     while next_block(a):
-        if not call.tangent or v_weights != NULL:
+        if call.derivative == 0 or (call.derivative == 1 and v_weights != NULL):
             fill_phi(space)
-        if call.tangent and moved:
-            fill_phi_v(space, &along)
+        if v.moves and (call.derivative == 1 or u_weights != NULL):
+            fill_phi_v(space, &v, space.phi_v)
+        if u.moves and v_weights != NULL:
+            fill_phi_v(space, &u, space.phi_u)
+        if u.moves and v.moves:
+            fill_phi_uv(space, &u, &v)
         for k in range(terms.k_end - terms.k_begin):
             weight = weights[k] if weights != NULL else <real>1
+            u_weight = u_weights[k] if u_weights != NULL else <real>0
             v_weight = v_weights[k] if v_weights != NULL else <real>0
-            if not call.tangent:
+            if call.derivative == 0:
                 if weight != 0:
                     add_block(space.phi, weight, space.phi, 0, a, grid + k * volume)
-            elif moved and weight != 0:     # w phi_v + v_w phi
-                add_block(space.phi_v, weight, &space.phi[0] if v_weights != NULL else &space.phi_v[0], v_weight, a,
-                          grid + k * volume)
-            elif v_weight != 0:
-                add_block(space.phi, v_weight, space.phi, 0, a, grid + k * volume)
+            elif call.derivative == 1:
+                if v.moves and weight != 0:     # w phi_v + v_w phi
+                    add_block(space.phi_v, weight, &space.phi[0] if v_weights != NULL else &space.phi_v[0], v_weight, a,
+                              grid + k * volume)
+                elif v_weight != 0:
+                    add_block(space.phi, v_weight, space.phi, 0, a, grid + k * volume)
+            else:                               # w phi_uv + u_w phi_v + v_w phi_u
+                if u.moves and v.moves and weight != 0:
+                    add_block(space.phi_uv, weight, space.phi_uv, 0, a, grid + k * volume)
+                if v.moves and u_weight != 0:
+                    add_block(space.phi_v, u_weight, space.phi_v, 0, a, grid + k * volume)
+                if u.moves and v_weight != 0:
+                    add_block(space.phi_u, v_weight, space.phi_u, 0, a, grid + k * volume)
 
 
 cdef inline void fill_item(Workspace* space, const ToGrid* call, long long item) noexcept nogil:
@@ -93,7 +113,8 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long item)
             add_atom(space, call, &terms, x_begin, x_end)
         return
     for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-        if call.group > 1 or has_weight(atoms, call.v.weights, j, k_begin, k_end):
+        if call.group > 1 or has_weight(atoms, call.v.weights, j, k_begin, k_end) or (
+                call.u.weights != NULL and has_weight(atoms, call.u.weights, j, k_begin, k_end)):
             terms = terms_of(atoms, b, j)
             terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
             add_atom(space, call, &terms, x_begin, x_end)
@@ -104,7 +125,7 @@ cdef inline bint is_dense(const ToGrid* call) noexcept nogil:
     cdef long long n = 0, i
     if call.atoms.weights == NULL or call.atoms.radius_by_type:
         return False
-    if call.v.weights != NULL:
+    if call.u.weights != NULL or call.v.weights != NULL:
         return True
     for i in range(call.atoms.n_atoms * call.atoms.n_types):
         n += call.atoms.weights[i] != 0

@@ -36,7 +36,9 @@ cdef enum:
 cdef struct Workspace:      # aligned to LINE
     real phi[BLOCK]
     real phi_s[BLOCK]
+    real phi_u[BLOCK]
     real phi_v[BLOCK]
+    real phi_uv[BLOCK]
     real grad_w[BLOCK]      # sum_k w_k G_k
     real grad_v[BLOCK]      # sum_k v_wk G_k
     real by_delta[BLOCK]    # what second_order adds up: times delta,

@@ -10,7 +10,7 @@ import torch
 from support.atom_batches import make_batch
 from support.rows import HAS_WORDING, in_the_words_of_torch, refused, row
 from support.scenes import LAYOUTS, RADII, TYPES, assert_close, assert_same_bits, evaluate, make_scene
-from torch._dynamo.exc import Unsupported
+from torch._dynamo.exc import TorchRuntimeError, Unsupported
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.library import opcheck
@@ -143,6 +143,7 @@ TRANSFORMS = {
     "`jacfwd`": lambda f: lambda x: jacfwd(f)(x[0]),
     "`jvp(grad)`": lambda f: lambda x: jvp(grad(f), (x[0],), (x[1],))[1],
     "`hessian`": lambda f: lambda x: hessian(f)(x[0]),
+    "`jvp(jvp)`": lambda f: lambda x: jvp(lambda y: jvp(f, (y,), (y,))[1], *(2 * [(x[0].clone(),)]))[1],
 }
 
 
@@ -158,6 +159,18 @@ def test_transforms_inside(name):
     coords = torch.stack([scene.coords, scene.coords * 1.01])
     function = TRANSFORMS[name](loss_of(scene))
     assert_close(compiled(function)(coords), function(coords), BAR)
+
+
+FAKE = "RuntimeError when making fake tensor call"
+
+
+@row("`torch.compile` of `jacfwd(jacfwd)` inside the compiled function", outcome=refused(TorchRuntimeError, FAKE))
+def test_forward_over_forward_of_all_directions_inside():
+    """An assertion inside torch, of the fake tensors of two forward levels under vmap; `jvp(jvp)` compiles."""
+    scene = make_scene("quintic", n_atoms=2)
+    loss = loss_of(scene)
+    with pytest.raises(TorchRuntimeError, match=FAKE):
+        compiled(lambda x: jacfwd(jacfwd(loss))(x))(scene.coords)
 
 
 TRACED = "Unsupported functorch tracing attempt"
@@ -355,18 +368,19 @@ def test_opcheck(layout, radius_mode, type_mode, requires_grad):
     atoms = (*map(given, scene.inputs[1:]), offsets)
     grad_density, *tangents = map(given, scene.cotangents())
     needs = [True, type_mode == "vector", True]
+    fixed_atoms = [value if value is None else value.detach() for value in atoms]  # a third derivative is refused
     settings = maker.spec, scene.n_types
     calls = {
         "density": (*atoms, *settings),
         "density_tangent": (*atoms, *tangents, *settings),
+        "density_tangent_tangent": (*fixed_atoms, *tangents, *tangents, *settings),
         "density_backward": (*atoms, grad_density, *settings, needs),
     }
     if not requires_grad:
         calls["density_relevance"] = (*atoms, grad_density.abs(), grad_density, *settings)
         calls["density_backward_backward"] = (*atoms, grad_density, *tangents, *settings, needs)
     else:
-        fixed = [value if value is None else value.detach() for value in (*atoms, grad_density)]
-        calls["density_backward_backward"] = (*fixed, *tangents, *settings, needs)
+        calls["density_backward_backward"] = (*fixed_atoms, grad_density, *tangents, *settings, needs)
     for name, arguments in calls.items():
         opcheck(getattr(operators, name).default, arguments)
     if scene.batch is not None:

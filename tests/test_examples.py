@@ -10,7 +10,7 @@ import pytest
 from gridgrad.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/start.md", "docs/one_atom.md", "docs/fit.md")
+PAGES = ("README.md", "docs/start.md", "docs/one_atom.md", "docs/hessians.md", "docs/fit.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

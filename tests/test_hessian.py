@@ -141,10 +141,3 @@ def test_order_2_is_differentiable_in_the_direction(tail, layout):
         total = sum(gradient.sin().sum() for gradient in second)
         results.append(torch.autograd.grad(total, direction)[0])
     assert_close(*results, BAR, "grad_grad_coords")
-
-
-def test_order_2_refuses_another_derivative_by_grad_density():
-    scene = make_scene("quintic")
-    (cotangent, _), second = second_order(functools.partial(gg.coords2grid, gg.GridMaker(**scene.settings)), scene)
-    with pytest.raises(RuntimeError, match=r"third.*grad_density"):
-        torch.autograd.grad(second[1].sin().sum(), cotangent)

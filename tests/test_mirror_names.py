@@ -42,6 +42,7 @@ DIFFERENCES = (
     ),
     ("to_grid", "pyx", {"is_dense"}, "how many channels go together depends on the weights; on the GPU always GROUP"),
     ("to_grid", "cuda", {"corner_of", "store"}, "a thread writes what it holds in registers"),
+    ("to_grid", "cuda", {"profile_along"}, "phi_u, phi_v and phi_uv of a voxel; fill_phi_v and fill_phi_uv of a block"),
     ("to_atoms", "pyx", {"to_atoms", "atom_item"}, "the loop over atoms; on the GPU the launch is one"),
     ("to_atoms", "pyx", {"accumulate", "inner", "fill_second_order"}, "passes over a block that scratch memory holds"),
     ("to_atoms", "cuda", {"read_group", "store_weights"}, "GROUP channels in registers, and their sums over a block"),
@@ -67,7 +68,7 @@ def functions(side, name):
 
 def test_parsing():
     assert functions("cuda", "atoms")[:2] == ["first_atom", "example_of"]
-    assert functions("cuda", "to_grid") == ["corner_of", "add_atom", "store", "fill_item", "to_grid"]
+    assert functions("cuda", "to_grid") == ["corner_of", "profile_along", "add_atom", "store", "fill_item", "to_grid"]
     assert functions("cuda", "density")[0] == "density"
     assert functions("pyx", "profile")[:3] == ["real_sqrt", "bits_of", "double_of"]
     assert functions("pyx", "density")[-1] == "radii_sum"

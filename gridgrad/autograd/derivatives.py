@@ -18,14 +18,11 @@ _ops = torch.ops.gridgrad
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 
-INPUTS = ("coords", "types", "radii", "offsets", "grad_density")
+INPUTS = ("coords", "types", "radii", "offsets")
 THIRD_ORDER = (
-    "gridgrad: a third derivative of the density, with respect to {}, is not available. Second-order "
-    "gradients can be differentiated with respect to the vectors they were contracted with (hvp, vhp), no more"
-)
-FORWARD_TWICE = (
-    "gridgrad: forward-mode differentiation of forward-mode differentiation (jvp of jvp, jacfwd of jacfwd) of the "
-    "density is not available. Use jacfwd(jacrev(f)), jacrev(jacfwd(f)), hessian(f), or jvp of grad"
+    "gridgrad: a third derivative of the density, with respect to {}, is not available. Second-order gradients can be "
+    "differentiated with respect to grad_density and the vectors they were contracted with. Where only the gradients "
+    "of a network's parameters are wanted, name them: loss.backward(inputs=list(model.parameters()))"
 )
 
 
@@ -185,9 +182,12 @@ class DensityTangentRules:
     def setup_context(ctx, inputs, output):
         *tensors, ctx.spec, ctx.n_types = inputs
         ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad):
+        if grad is None:
+            return (None,) * 9
         *atoms, v_coords, v_types, v_radii = ctx.saved_tensors
         needs, needs_v = ctx.needs_input_grad[:3], ctx.needs_input_grad[4:7]
         gradients = v_gradients = (None,) * 3
@@ -201,10 +201,15 @@ class DensityTangentRules:
 
     @staticmethod
     def jvp(ctx, t_coords, t_types, t_radii, _, t_v_coords, t_v_types, t_v_radii, *__):
+        *atoms, v_coords, v_types, v_radii = ctx.saved_tensors
+        linear = moved = None
+        if _any(t_v_coords, t_v_types, t_v_radii):
+            linear = density_tangent(*atoms, t_v_coords, t_v_types, t_v_radii, ctx.spec, ctx.n_types)
         if _any(t_coords, t_types, t_radii):
-            raise RuntimeError(FORWARD_TWICE)
-        atoms = ctx.saved_tensors[:4]
-        return density_tangent(*atoms, t_v_coords, t_v_types, t_v_radii, ctx.spec, ctx.n_types)
+            moved = density_tangent_tangent(
+                *atoms, t_coords, t_types, t_radii, v_coords, v_types, v_radii, ctx.spec, ctx.n_types
+            )
+        return _sum(linear, moved)
 
     @staticmethod
     def vmap(info, in_dims, coords, types, radii, offsets, v_coords, v_types, v_radii, spec, n_types):
@@ -222,19 +227,23 @@ class DensityBackwardBackwardRules:
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.spec, ctx.n_types, ctx.needs = inputs
-        ctx.save_for_backward(*tensors[:5])
+        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
 
     @staticmethod
     def backward(ctx, u_coords, u_types, u_radii):
+        *atoms, grad_density, v_coords, v_types, v_radii = ctx.saved_tensors
+        directions = u_coords, u_types, u_radii
+        if not _any(*directions):
+            return (None,) * 11
         needs_v = ctx.needs_input_grad[5:8]
-        gradients = (None,) * 3
-        if any(needs_v) and _any(u_coords, u_types, u_radii):
-            gradients = density_backward_backward(
-                *ctx.saved_tensors, u_coords, u_types, u_radii, ctx.spec, ctx.n_types, needs_v
-            )
-        return *(None,) * 5, *gradients, None, None, None
+        grid, gradients = None, (None,) * 3
+        if ctx.needs_input_grad[4]:
+            grid = density_tangent_tangent(*atoms, *directions, v_coords, v_types, v_radii, ctx.spec, ctx.n_types)
+        if any(needs_v):
+            gradients = density_backward_backward(*atoms, grad_density, *directions, ctx.spec, ctx.n_types, needs_v)
+        return *(None,) * 4, grid, *gradients, None, None, None
 
     @staticmethod
     def jvp(ctx, t_coords, t_types, t_radii, _, t_grad_density, t_v_coords, t_v_types, t_v_radii, *__):
@@ -262,6 +271,51 @@ class DensityBackwardBackwardRules:
         )
 
 
+class DensityTangentTangentRules:
+    """Order 2 along two directions, the grid: a symmetric bilinear form of u and v."""
+
+    operator, n_tensors = "density_tangent_tangent", 10
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.spec, ctx.n_types = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if grad is None:
+            return (None,) * 12
+        atoms, u, v = ctx.saved_tensors[:4], ctx.saved_tensors[4:7], ctx.saved_tensors[7:]
+        call = ctx.spec, ctx.n_types
+        needs_u, needs_v = ctx.needs_input_grad[4:7], ctx.needs_input_grad[7:10]
+        u_gradients = v_gradients = (None,) * 3
+        if any(needs_u):
+            u_gradients = density_backward_backward(*atoms, grad, *v, *call, needs_u)
+        if any(needs_v):
+            v_gradients = density_backward_backward(*atoms, grad, *u, *call, needs_v)
+        return *(None,) * 4, *u_gradients, *v_gradients, None, None
+
+    @staticmethod
+    def jvp(ctx, t_coords, t_types, t_radii, _, *tangents):
+        if _any(t_coords, t_types, t_radii):
+            raise RuntimeError(THIRD_ORDER.format("coords, types or radii"))
+        atoms, u, v = ctx.saved_tensors[:4], ctx.saved_tensors[4:7], ctx.saved_tensors[7:]
+        t_u, t_v, call = tangents[:3], tangents[3:6], (ctx.spec, ctx.n_types)
+        by_u = density_tangent_tangent(*atoms, *t_u, *v, *call) if _any(*t_u) else None
+        by_v = density_tangent_tangent(*atoms, *u, *t_v, *call) if _any(*t_v) else None
+        return _sum(by_u, by_v)
+
+    @staticmethod
+    def vmap(info, in_dims, coords, types, radii, offsets, *rest):
+        *directions, spec, n_types = rest
+        own_radii = any(directions[i] is not None and in_dims[4 + i] is not None for i in (2, 5))
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
+        u = _stack_tangents(stacked, in_dims[4:7], *directions[:3])
+        v = _stack_tangents(stacked, in_dims[7:10], *directions[3:])
+        return stacked.unstack_grid(density_tangent_tangent(*stacked.atoms, *u, *v, spec, n_types)), 0
+
+
 def _stack_tangents(stacked, dims, v_coords, v_types, v_radii):
     return (
         stacked.per_atom(v_coords, dims[0]),
@@ -274,6 +328,7 @@ Density = _families(DensityRules)
 DensityBackward = _families(DensityBackwardRules)
 DensityTangent = _families(DensityTangentRules)
 DensityBackwardBackward = _families(DensityBackwardBackwardRules)
+DensityTangentTangent = _families(DensityTangentTangentRules)
 
 
 def _density_relevance(*inputs):
@@ -317,8 +372,8 @@ def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:
 
 def _apply(families, tensors, settings):
     operator, eager, transformed = families
-    if families is DensityBackwardBackward:
-        tensors = (*map(_refuse_third, tensors[:5], INPUTS), *tensors[5:])
+    if families in (DensityBackwardBackward, DensityTangentTangent):
+        tensors = (*map(_refuse_third, tensors[:4], INPUTS), *tensors[4:])
     if is_transforming():
         return transformed.apply(*tensors, *settings)
     if _differentiates(tensors):
@@ -357,10 +412,23 @@ def density_tangent(coords, types, radii, offsets, v_coords, v_types, v_radii, s
 def density_backward_backward(
     coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, spec, n_types, needs
 ):
-    """Order 2, the atoms; differentiable with respect to v, an error with respect to the rest."""
+    """Order 2, the atoms; differentiable with respect to grad_density and v, an error with respect to the rest."""
     v_types = v_types if types.is_floating_point() else None
     tensors = (coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii)
     settings = (spec, n_types, needs)
     if _is_compiling():
         return _only(_ops.density_backward_backward(*tensors, *settings), needs)
     return _only(_apply(DensityBackwardBackward, tensors, settings), needs)
+
+
+def density_tangent_tangent(
+    coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii, spec, n_types
+):
+    """Order 2, the grid: the second derivative of the density along u and v; differentiable with respect to both."""
+    if not types.is_floating_point():
+        u_types = v_types = None
+    tensors = (coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii)
+    settings = (spec, n_types)
+    if _is_compiling():
+        return _ops.density_tangent_tangent(*tensors, *settings)
+    return _apply(DensityTangentTangent, tensors, settings)

@@ -23,11 +23,14 @@ from gridgrad.kernels import cpu
 
 _ATOMS = "Tensor coords, Tensor types, Tensor radii, Tensor? offsets"
 _TANGENTS = "Tensor? grad_grad_coords, Tensor? grad_grad_types, Tensor? grad_grad_radii"
+_PARTS = ("coords", "types", "radii")
+_TANGENT_PAIRS = ", ".join(f"Tensor? {v}_{part}" for v in ("u", "v") for part in _PARTS)
 _GRID = "str grid_maker, int n_types"
 
 library = torch.library.Library("gridgrad", "DEF")
 library.define(f"density({_ATOMS}, {_GRID}) -> Tensor")
 library.define(f"density_tangent({_ATOMS}, {_TANGENTS}, {_GRID}) -> Tensor")
+library.define(f"density_tangent_tangent({_ATOMS}, {_TANGENT_PAIRS}, {_GRID}) -> Tensor")
 library.define(f"density_backward({_ATOMS}, Tensor grad_density, {_GRID}, bool[] needs) -> (Tensor, Tensor, Tensor)")
 library.define(
     f"density_backward_backward({_ATOMS}, Tensor grad_density, {_TANGENTS}, {_GRID}, bool[] needs)"
@@ -126,7 +129,6 @@ _PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 _grid = Grid.from_spec
 _threads = torch.get_num_threads
 _TENSORS = (Tensor, torch.nn.Parameter)
-_DIRECTIONS = ("grad_grad_coords", "grad_grad_types", "grad_grad_radii")
 
 
 def _compute_serially() -> None:
@@ -315,15 +317,15 @@ class Call:
         expect(name, value, grid_shape(coords, offsets, self.gm, self.scalars[3]), coords.dtype, coords)
         return _dense(value)
 
-    def tangents(self, *tangents: Tensor | None) -> list[Tensor | None]:
+    def tangents(self, *tangents: Tensor | None, of: str = "grad_grad") -> list[Tensor | None]:
         """Return the directions of coords, types and radii, contiguous, or refuse them; None for those of indices."""
         coords = self.tensors[0]
         found = []
-        for name, value, like in zip(_DIRECTIONS, tangents, self.tensors[:3], strict=True):
-            if value is None or (self.index and name == "grad_grad_types"):
+        for part, value, like in zip(_PARTS, tangents, self.tensors[:3], strict=True):
+            if value is None or (self.index and part == "types"):
                 found.append(None)
             else:
-                expect(name, value, like.shape, coords.dtype, coords)
+                expect(f"{of}_{part}", value, like.shape, coords.dtype, coords)
                 found.append(_dense(value))
         return found
 
@@ -369,6 +371,18 @@ def density_tangent(
     tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
     grid = new_grid(coords, offsets, call.gm, n_types)
     call.launch("density_tangent", tangents, (grid,))
+    return grid
+
+
+def density_tangent_tangent(
+    coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii, grid_maker, n_types
+):
+    """Return the second derivative of the density along u and v, each (coords, types, radii)."""
+    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    u = call.tangents(u_coords, u_types, u_radii, of="u")
+    v = call.tangents(v_coords, v_types, v_radii, of="v")
+    grid = new_grid(coords, offsets, call.gm, n_types)
+    call.launch("density_tangent_tangent", (*u, *v), (grid,))
     return grid
 
 
@@ -432,6 +446,10 @@ def _fake_tangent(
     return _fake_density(coords, types, radii, offsets, grid_maker, n_types)
 
 
+def _fake_tangent_tangent(coords, types, radii, offsets, *rest):
+    return _fake_density(coords, types, radii, offsets, *rest[-2:])
+
+
 def _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
     outputs = (coords, types if types.is_floating_point() else None, radii)
     return tuple(
@@ -480,6 +498,7 @@ def _on_one_device(fake):
 for _name, _kernel, _fake in (
     ("density", density, _fake_density),
     ("density_tangent", density_tangent, _fake_tangent),
+    ("density_tangent_tangent", density_tangent_tangent, _fake_tangent_tangent),
     ("density_backward", density_backward, _fake_backward),
     ("density_backward_backward", density_backward_backward, _fake_backward_backward),
     ("density_relevance", density_relevance, _fake_relevance),

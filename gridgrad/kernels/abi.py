@@ -72,6 +72,7 @@ def pack_geometry(**fields: object) -> bytes:
 ATOMS = ("coords", "index", "weights", "radii", "offsets")
 SIZES = ("n_examples", "n_atoms", "n_types", "radius_example_stride")
 TANGENTS = ("grad_grad_coords", "grad_grad_weights", "grad_grad_radii")
+U, V = (tuple(f"{name}_{part}" for part in ("coords", "weights", "radii")) for name in ("u", "v"))
 GRADIENTS = ("grad_coords", "grad_weights", "grad_radii")
 
 FAULTS = ("index", "radius")
@@ -189,6 +190,7 @@ KERNELS = {
     for kernel in (
         _visiting_atoms("density", TILE, (), ("density",)),
         _visiting_atoms("density_tangent", TILE, TANGENTS, ("grad_grad_density",)),
+        _visiting_atoms("density_tangent_tangent", TILE, (*U, *V), ("density_uv",)),
         _visiting_atoms("density_backward", ATOM, ("grad_density",), GRADIENTS),
         _visiting_atoms("density_backward_backward", ATOM, ("grad_density", *TANGENTS), GRADIENTS),
         _visiting_atoms("density_relevance", ATOM, ("density", "relevance"), ("atom_relevance",)),

@@ -4,6 +4,7 @@
 
 SHIM_EXPORT(density)
 SHIM_EXPORT(density_tangent)
+SHIM_EXPORT(density_tangent_tangent)
 SHIM_EXPORT(density_backward)
 SHIM_EXPORT(density_backward_backward)
 SHIM_EXPORT(density_relevance)

@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 import torch
+from torch.func import jvp
 
 
 def quadratic_coefficients(multiple):
@@ -209,6 +210,26 @@ class Reference:
             if gradient is not None and cotangent is not None:
                 total = total + (gradient * self._convert(cotangent)).sum()
         return self._derivative(total, [grad_density, *leaves])
+
+    def second_derivative(self, center, coords, types, radii, u, v, n_types=None, batch=None, batch_size=None):
+        """Return the second derivative of the density along ``u`` and ``v``, each (coords, types, radii) or None."""
+        types = torch.as_tensor(types)
+
+        def moved(a, b):
+            arrays = []
+            for value, along_u, along_v in zip((coords, types, radii), u, v):
+                for step, along in ((a, along_u), (b, along_v)):
+                    if along is not None and (value is not types or types.is_floating_point()):
+                        value = self._convert(value) + step * self._convert(along)
+                arrays.append(value)
+            return self.forward(center, *arrays, n_types, batch, batch_size)
+
+        zero, one = torch.zeros((), dtype=self.dtype), torch.ones((), dtype=self.dtype)
+
+        def first(a):
+            return jvp(lambda b: moved(a, b), (zero,), (one,))[1]
+
+        return jvp(first, (zero,), (one,))[1]
 
     def backward_relevance(self, center, coords, types, radii, density, relevance, batch=None):
         """Return each atom's relevance, summed over the voxels and types to which it contributes."""
