@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -314,7 +315,16 @@ def slow_or_fatal(number):
 
 def test_results_come_in_order_whatever_dies():
     died = []
-    results = pool.map_ordered(slow_or_fatal, iter(range(12)), 2, lambda item, error: died.append(item))
-    assert list(results) == [0, 1, 2, 3, 4, 5, 6, None, 8, 9, 10, 11] and died == [7]
+    results = pool.map_ordered(slow_or_fatal, iter(range(13, 50)), 2, lambda item, error: died.append(item))
+    assert list(results) == [None if i % 10 == 7 else i for i in range(13, 50)] and sorted(died) == [17, 27, 37, 47]
     with pytest.raises(ValueError, match="twelve"):
         list(pool.map_ordered(slow_or_fatal, range(10, 14), 2, None))
+
+
+def test_workers_that_cannot_import_the_typer_are_no_failures_of_records(library, tmp_path, monkeypatch, caplog):
+    ghost = types.ModuleType("ghost")
+    exec("def typer(molecule):\n    return [0] * len(molecule), [1.5] * len(molecule), ('a',)", ghost.__dict__)
+    monkeypatch.setitem(sys.modules, "ghost", ghost)
+    with pytest.raises(ChildProcessError, match="workers: the processes do not start; expected that they can import"):
+        prepare([library / "a.sdf"], tmp_path / "s", typer=ghost.typer, workers=1)
+    assert not list((tmp_path / "s").glob("part-*"))

@@ -54,16 +54,22 @@ def map_ordered(
     ------
     object
         The results, in the order of the items.
+
+    Raises
+    ------
+    ChildProcessError
+        If the processes do not even start, say because they cannot import the function.
     """
     if workers == 0:
         yield from map(function, items)
         return
     items, underway = iter(items), deque()
     pool = _pool(function, workers)
+    ready = _submit(pool, _is_ready)
     try:
         while True:
             for item in items:
-                underway.append((item, pool.submit(_call, item)))
+                underway.append((item, _submit(pool, _call, item)))
                 if len(underway) >= _AHEAD * workers:
                     break
             if not underway:
@@ -71,7 +77,11 @@ def map_ordered(
             item, future = underway.popleft()
             try:
                 result = future.result()
-            except BrokenProcessPool:
+            except BrokenProcessPool as error:
+                if ready.exception() is not None:
+                    raise ChildProcessError(
+                        "workers: the processes do not start; expected that they can import what they work with"
+                    ) from error
                 # which of them it was cannot be told: each runs alone in a process
                 pool.shutdown(wait=True, cancel_futures=True)
                 again = [(item, future), *underway]
@@ -83,6 +93,16 @@ def map_ordered(
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, *call: Any) -> Future:
+    """Submit a call; if the pool is broken already, return a future that says so."""
+    try:
+        return pool.submit(*call)
+    except BrokenProcessPool as error:
+        future: Future = Future()
+        future.set_exception(error)
+        return future
 
 
 def _alone(function: Callable, item: Any, before: Future, died: Callable) -> Future:
@@ -133,6 +153,10 @@ def _begin(function: Callable) -> None:
 def _end_with_parent() -> None:
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
+
+
+def _is_ready() -> None:
+    """Do nothing, in a worker that has begun."""
 
 
 def _call(item: Any) -> Any:
