@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import derivatives, ops, validate
+from gridgrad.autograd import derivatives, grids, ops, validate
 from gridgrad.autograd._torch import is_transformed, is_zerotensor
 from gridgrad.grid import Grid
 
@@ -68,7 +68,7 @@ def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object])
         return  # the graph computes first and copies then
     if grid.is_neg() or is_zerotensor(grid):
         raise ValueError("out: a view with a sign to come, or zeros without memory; expected a tensor of its own")
-    if ops.has_memory(grid):
+    if grids.has_memory(grid):
         for name, value in atoms.items():
             if not isinstance(value, numbers.Real) and _overlap(grid, _to_torch(name, value)):
                 raise ValueError(f"out: shares memory with {name}; expected memory of its own")
@@ -88,7 +88,7 @@ class GridMaker(Grid):  # noqa: D101
         return validate.atoms(self, center, **arrays, n_types=n_types, batch_size=batch_size)
 
     def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
-        shape = ops.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
+        shape = grids.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
         return validate.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
 
     def forward(

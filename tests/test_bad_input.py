@@ -1,6 +1,7 @@
 """Every bad argument gives an error that names it, says what was seen and what is expected; nothing is written."""
 
 import functools
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from support.scenes import TYPES, make_scene
 
 import gridgrad as gg
+from gridgrad.autograd import grids
 
 ERRORS = (TypeError, ValueError)
 ATOMS, CHANNELS = 5, 3
@@ -446,3 +448,13 @@ def test_batches_beyond_memory(entrance, batch_size):
     assert_says(text, "density", (batch_size, 2, 7, 7, 7), "GiB")
     text = message(call, *atoms, batch=torch.tensor([0, batch_size - 1]), errors=MemoryError)
     assert_says(text, "density", (batch_size, 2, 7, 7, 7), "GiB")
+
+
+def test_batches_beyond_the_memory_of_a_gpu(monkeypatch):
+    """What the machine has not, the device may have; where it has not either, nothing is asked for."""
+    device = types.SimpleNamespace(total_memory=2**50)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    coords = types.SimpleNamespace(is_cuda=True, is_cpu=False, itemsize=4, device="cuda:0")
+    grids.check_memory((2**40, 2, 2, 2, 2), coords)
+    text = message(grids.check_memory, (2**45, 2, 2, 2, 2), coords, errors=MemoryError)
+    assert_says(text, "density", (2**45, 2, 2, 2, 2), "cuda:0 has 1,048,576.0 GiB")

@@ -8,16 +8,15 @@ grid; ``types`` int64 (N,) / (B, N) or float (N, T) / (B, N, T); ``radii`` (N,) 
 
 from __future__ import annotations
 
-import functools
-import inspect
-import math
 import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from gridgrad.autograd import shapes
 from gridgrad.autograd._torch import has_storage, is_watched, is_zerotensor
+from gridgrad.autograd.grids import grid_shape, new_grid
 from gridgrad.grid import Grid
 from gridgrad.kernels import cpu
 
@@ -38,92 +37,6 @@ library.define(
 )
 library.define(f"density_relevance({_ATOMS}, Tensor density, Tensor relevance, {_GRID}) -> Tensor")
 library.define("batch_offsets(Tensor batch, SymInt batch_size) -> Tensor")
-
-PHYSICAL_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def grid_shape(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> tuple[int, ...]:
-    """Return the shape of the density of a call.
-
-    Parameters
-    ----------
-    coords : Tensor
-        (N, 3) or (B, N, 3).
-    offsets : Tensor or None
-        (B + 1,) for ragged batches.
-    gm : Grid
-        The grid.
-    n_types : int
-        Channels T.
-
-    Returns
-    -------
-    tuple of int
-        (T, X, Y, Z), with B in front for batches.
-    """
-    if offsets is not None:
-        return offsets.shape[0] - 1, n_types, *gm._points
-    return (n_types, *gm._points) if coords.dim() == 2 else (coords.shape[0], n_types, *gm._points)
-
-
-def _too_large(shape: tuple[int, ...], n_bytes: int, available: str) -> str:
-    return (
-        f"density: shape {tuple(shape)} would take {n_bytes / 2**30:,.1f} GiB; expected a grid that fits, {available}"
-    )
-
-
-def has_memory(tensor: Tensor) -> bool:
-    """Tell whether a tensor has elements: meta and fake tensors have a shape only, others wrap a tensor."""
-    return has_storage(tensor) and tensor.untyped_storage().device.type != "meta"
-
-
-def check_memory(shape: tuple[int, ...], coords: Tensor) -> None:
-    """Refuse a grid for which there cannot be memory, before any is asked for.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Its shape.
-    coords : Tensor
-        Whose dtype and device it would have.
-
-    Raises
-    ------
-    MemoryError
-        If it is larger than the memory of the machine, or has more bytes than there are addresses.
-    """
-    n_bytes = math.prod(shape) * coords.itemsize
-    if (n_bytes > PHYSICAL_MEMORY and coords.is_cpu and has_memory(coords)) or n_bytes >= 2**63:
-        raise MemoryError(_too_large(shape, n_bytes, f"this machine has {PHYSICAL_MEMORY / 2**30:.1f} GiB"))
-
-
-def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> Tensor:
-    """Allocate the density of a call, uninitialised.
-
-    Parameters
-    ----------
-    coords, offsets, gm, n_types
-        As for `grid_shape`.
-
-    Returns
-    -------
-    Tensor
-        Of the dtype and device of `coords`.
-
-    Raises
-    ------
-    MemoryError
-        If the grid is larger than the memory of the machine or of the GPU.
-    """
-    shape = grid_shape(coords, offsets, gm, n_types)
-    n_bytes = math.prod(shape) * coords.itemsize
-    if n_bytes > PHYSICAL_MEMORY:
-        check_memory(shape, coords)
-    try:
-        return coords.new_empty(shape)
-    except RuntimeError as error:
-        raise MemoryError(_too_large(shape, n_bytes, str(error).partition("\n")[0])) from error
-
 
 _PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
 _grid = Grid.from_spec
@@ -436,74 +349,11 @@ def batch_offsets(batch, batch_size):
     return torch.searchsorted(batch.contiguous(), bounds.contiguous())
 
 
-def _fake_density(coords, types, radii, offsets, grid_maker, n_types):
-    return coords.new_empty(grid_shape(coords, offsets, Grid.from_spec(grid_maker), n_types))
-
-
-def _fake_tangent(
-    coords, types, radii, offsets, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker, n_types
-):
-    return _fake_density(coords, types, radii, offsets, grid_maker, n_types)
-
-
-def _fake_tangent_tangent(coords, types, radii, offsets, *rest):
-    return _fake_density(coords, types, radii, offsets, *rest[-2:])
-
-
-def _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
-    outputs = (coords, types if types.is_floating_point() else None, radii)
-    return tuple(
-        coords.new_empty(like.shape if need and like is not None else 0)
-        for like, need in zip(outputs, needs, strict=True)
-    )
-
-
-def _fake_backward_backward(
-    coords,
-    types,
-    radii,
-    offsets,
-    grad_density,
-    grad_grad_coords,
-    grad_grad_types,
-    grad_grad_radii,
-    grid_maker,
-    n_types,
-    needs,
-):
-    return _fake_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs)
-
-
-def _fake_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
-    return coords.new_empty(coords.shape[:-1])
-
-
-def _fake_offsets(batch, batch_size):
-    return batch.new_empty((*batch.shape[:-1], batch_size + 1))
-
-
-def _on_one_device(fake):
-    names = tuple(inspect.signature(fake).parameters)
-
-    @functools.wraps(fake)
-    def checked(first, *others):
-        for name, value in zip(names[1:], others, strict=True):
-            if isinstance(value, Tensor) and value.device != first.device:
-                raise ValueError(f"{name}: on {value.device}; expected {first.device}, that of {names[0]}")
-        return fake(first, *others)
-
-    return checked
-
-
-for _name, _kernel, _fake in (
-    ("density", density, _fake_density),
-    ("density_tangent", density_tangent, _fake_tangent),
-    ("density_tangent_tangent", density_tangent_tangent, _fake_tangent_tangent),
-    ("density_backward", density_backward, _fake_backward),
-    ("density_backward_backward", density_backward_backward, _fake_backward_backward),
-    ("density_relevance", density_relevance, _fake_relevance),
-    ("batch_offsets", batch_offsets, _fake_offsets),
-):
+for _kernel in (
+    density, density_tangent, density_tangent_tangent, density_backward, density_backward_backward, density_relevance,
+    batch_offsets,
+):  # fmt: skip
+    _name = _kernel.__name__
     for _device in ("CPU", "CUDA"):
         library.impl(_name, _kernel, _device)
-    torch.library.register_fake(f"gridgrad::{_name}", _on_one_device(_fake), lib=library)
+    torch.library.register_fake(f"gridgrad::{_name}", shapes.on_one_device(getattr(shapes, _name)), lib=library)

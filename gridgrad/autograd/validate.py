@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import ops
+from gridgrad.autograd import grids, ops
 from gridgrad.autograd._torch import has_storage
 from gridgrad.grid import Grid
 from gridgrad.grid.shown import shown
@@ -285,12 +285,12 @@ def _ragged(
     batch = batch.long()
     if batch_size is not None:
         batch_size = _count("batch_size", batch_size, 0)
-    elif has_storage(batch) and not ops.has_memory(batch):
+    elif has_storage(batch) and not grids.has_memory(batch):
         raise ValueError("batch_size: None; expected an integer, which a batch without values does not tell")
     else:
         batch_size = max(int(batch[-1]) + 1, 0) if batch.numel() else 0
     if type(batch_size) is int and not torch.compiler.is_compiling():
-        ops.check_memory((batch_size, n_types, *gm.spatial_grid_dimensions()), coords)
+        grids.check_memory((batch_size, n_types, *gm.spatial_grid_dimensions()), coords)
     return batch, torch.ops.gridgrad.batch_offsets(batch, batch_size), batch_size
 
 
