@@ -11,10 +11,12 @@ import gridgrad as gg
 N, T, B = 5, 3, 3
 GRID = (7, 5, 6)
 GRAD_GRADS = ("grad_grad_coords", "grad_grad_types", "grad_grad_radii")
+PAIRS = ("u_coords", "u_types", "u_radii", "v_coords", "v_types", "v_radii")
 ATOMS = ("coords", "types", "radii", "offsets")
 OPERATORS = {
     "density": (*ATOMS, "grid_maker", "n_types"),
     "density_tangent": (*ATOMS, *GRAD_GRADS, "grid_maker", "n_types"),
+    "density_tangent_tangent": (*ATOMS, *PAIRS, "grid_maker", "n_types"),
     "density_backward": (*ATOMS, "grad_density", "grid_maker", "n_types", "needs"),
     "density_backward_backward": (*ATOMS, "grad_density", *GRAD_GRADS, "grid_maker", "n_types", "needs"),
     "density_relevance": (*ATOMS, "density", "relevance", "grid_maker", "n_types"),
@@ -33,11 +35,11 @@ def arguments(layout="single", type_mode="vector", radius_type_indexed=False, ra
         radii = (B, T)
     types = ones(*lead, T) if type_mode == "vector" else torch.zeros(lead, dtype=torch.int64)
     grid = ones(T, *GRID) if layout == "single" else ones(B, T, *GRID)
+    directions = ones(*lead, 3), ones(*lead, T) if type_mode == "vector" else None, ones(*radii)
     return {
         "coords": torch.zeros((*lead, 3), dtype=torch.float64), "types": types, "radii": ones(*radii),
         "offsets": torch.tensor([0, 2, 2, 5]) if layout == "ragged" else None,
-        "grad_grad_coords": ones(*lead, 3), "grad_grad_types": ones(*lead, T) if type_mode == "vector" else None,
-        "grad_grad_radii": ones(*radii), "grad_density": grid, "density": grid, "relevance": grid,
+        **dict(zip((*GRAD_GRADS, *PAIRS), 3 * directions)), "grad_density": grid, "density": grid, "relevance": grid,
         "grid_maker": gg.GridMaker(0.5, (3.0, 2.0, 2.5), radius_type_indexed=radius_type_indexed).spec,
         "n_types": T, "needs": [True, True, True],
     }  # fmt: skip
@@ -68,7 +70,8 @@ MISFITS = [
     *floats("grad_density", (3, 7, 5), (4, 7, 5, 6), (3, 6, 5, 7), (2, 7, 5, 6)),
     *floats("density", (3, 7, 5, 5)), *floats("relevance", (3, 7, 4, 6)),
     *floats("grad_grad_coords", (4, 3), (5, 2)), *floats("grad_grad_types", (5, 2), (4, 3)),
-    *floats("grad_grad_radii", (4,), (3,)),
+    *floats("grad_grad_radii", (4,), (3,)), *floats("u_coords", (4, 3)), *floats("v_types", (5, 2)),
+    *floats("v_radii", (4,)),
     ("needs", [True, True]), ("needs", []), ("needs", [True] * 4),
 ]  # fmt: skip
 
@@ -138,7 +141,7 @@ def test_radii_by_type_and_example(operator, layout, shape):
     if layout != "single":
         call(operator, arguments(layout, radius_type_indexed=True, radii_per_example=True))
     given = arguments(layout, radius_type_indexed=True)
-    given["radii"] = given["grad_grad_radii"] = ones(*shape)
+    given |= dict.fromkeys(("radii", "grad_grad_radii", "u_radii", "v_radii"), ones(*shape))
     with pytest.raises(ValueError, match=r"^radii: shape .*; expected"):
         call(operator, given)
 
