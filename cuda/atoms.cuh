@@ -32,14 +32,11 @@ struct Terms {                              // w_ik phi of an atom in channels t
     real radius;                            // R
 };
 
-struct Direction {                          // v at one atom, and the derivatives of s along it without delta and s
-    real coords[3];                         // v_r
-    real ds_dr;                             // ds/dr = ds_dr delta, d2s/drdr = -ds_dr I
+struct Direction {                          // the derivatives of s at one atom, without delta and s, and along v
+    real ds_dr;                             // ds/dr = ds_dr delta
     real ds_dR;                             // ds/dR = ds_dR s
-    real d2s_drdR;                          // d2s/drdR = d2s_drdR delta
-    real ds_dR_v;                           // ds/dR v_R = ds_dR_v s
-    real d2s_drdR_v;                        // d2s/drdR v_R = d2s_drdR_v delta
-    real d2s_dRdR_v;                        // d2s/dRdR v_R = d2s_dRdR_v s
+    real ds_dr_v[3];                        // ds/dr v_r = <ds_dr_v, delta>; ds_v/dr = ds_dr ds_dR_v delta - ds_dr_v
+    real ds_dR_v;                           // ds/dR v_R = ds_dR_v s; ds_v/dR = ds_dR (s_v + ds_dR_v s / 2)
 };
 
 __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
@@ -145,17 +142,12 @@ __device__ __forceinline__ Direction direction_of(const Tangents &v, const Atoms
 {
     Direction along = {};
     const real radius = terms.radius;
-    real v_radius = 0;
-    if (v.coords != nullptr)
-        for (int axis = 0; axis < 3; ++axis)
-            along.coords[axis] = v.coords[3 * terms.i + axis];
-    if (v.radii != nullptr)
-        v_radius = radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)];
     along.ds_dr = -2 / (radius * radius);
     along.ds_dR = -2 / radius;
-    along.d2s_drdR = 4 / (radius * radius * radius);
-    along.ds_dR_v = -2 / radius * v_radius;
-    along.d2s_drdR_v = 4 / (radius * radius * radius) * v_radius;
-    along.d2s_dRdR_v = 6 / (radius * radius) * v_radius;
+    if (v.coords != nullptr)
+        for (int axis = 0; axis < 3; ++axis)
+            along.ds_dr_v[axis] = along.ds_dr * v.coords[3 * terms.i + axis];
+    if (v.radii != nullptr)
+        along.ds_dR_v = along.ds_dR * radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)];
     return along;
 }

@@ -57,9 +57,10 @@ __device__ __forceinline__ Gathered gather(const Group &group, long long volume,
 {
     // and sum_weights[c] += G_c phi
     Gathered sums = {};
+    const real *__restrict__ grad = group.grid + offset;
 #pragma unroll
-    for (int c = 0; c < GROUP; ++c) {
-        const real v = group.asked >> c & 1 ? group.grid[c * volume + offset] : (real)0;
+    for (int c = 0; c < GROUP; ++c, grad += volume) {
+        const real v = group.asked >> c & 1 ? *grad : (real)0;
         sum_weights[c] += phi != 0 ? v * phi : (real)0;
         sums.grad_w += group.weighted >> c & 1 ? group.weights[c] * v : (real)0;
         sums.grad_v += group.v_weighted >> c & 1 ? group.v_weights[c] * v : (real)0;
@@ -124,14 +125,15 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
     sums[3] += -2 / radius * sum[3];
 }
 
-__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real delta_v, real first,
-                                             real second, real (&sum)[5])
+__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real s_v, real first, real second,
+                                             real (&sum)[5])
 {
-    // first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; sum += second ds/dr + first ds_v/dr, as
-    // by_delta delta - ds_dr v_r by_v, and second ds/dR + first ds_v/dR as by_radius
-    const real by_delta = second * along.ds_dr + first * along.d2s_drdR_v;
+    // first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed, second ds/dr + first ds_v/dr
+    // = ds_dr delta by_delta - ds_dr_v by_v and second ds/dR + first ds_v/dR = ds_dR by_radius
+    const real turn = first * along.ds_dR_v;
+    const real by_delta = second + turn;
     const real by_v = first;
-    const real by_radius = second * along.ds_dR * p.s + first * (along.d2s_drdR * delta_v + along.d2s_dRdR_v * p.s);
+    const real by_radius = (second + (real)0.5 * turn) * p.s + first * s_v;
     sum[0] += by_delta * p.delta_x;
     sum[1] += by_delta * p.delta_y;
     sum[2] += by_delta * p.delta_z;
@@ -165,20 +167,19 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
                 const real core = real_exp(-scalars.profile.core_rate * p.s);
                 const real phi_s = profile_slope(p.s, core, scalars.profile);
                 const real phi_ss = profile_curvature(p.s, core, scalars.profile);
-                const real delta_v =
-                    p.delta_x * along.coords[0] + p.delta_y * along.coords[1] + p.delta_z * along.coords[2];
-                const real s_v = along.ds_dr * delta_v + along.ds_dR_v * p.s;
+                const real s_v = p.delta_x * along.ds_dr_v[0] + p.delta_y * along.ds_dr_v[1]
+                                 + p.delta_z * along.ds_dr_v[2] + along.ds_dR_v * p.s;
                 const Gathered g = gather(group, volume, p.offset, phi_s * s_v, sum_weights);
-                second_order(p, along, delta_v, g.grad_w * phi_s, g.grad_w * phi_ss * s_v + g.grad_v * phi_s, sum);
+                second_order(p, along, s_v, g.grad_w * phi_s, g.grad_w * phi_ss * s_v + g.grad_v * phi_s, sum);
             }
         }
         store_weights(sum_weights, grad_weights, terms, k);
     }
     block_sum(sum);
-    sums[0] += sum[0] - along.ds_dr * along.coords[0] * sum[4];
-    sums[1] += sum[1] - along.ds_dr * along.coords[1] * sum[4];
-    sums[2] += sum[2] - along.ds_dr * along.coords[2] * sum[4];
-    sums[3] += sum[3];
+    sums[0] += along.ds_dr * sum[0] - along.ds_dr_v[0] * sum[4];
+    sums[1] += along.ds_dr * sum[1] - along.ds_dr_v[1] * sum[4];
+    sums[2] += along.ds_dr * sum[2] - along.ds_dr_v[2] * sum[4];
+    sums[3] += along.ds_dR * sum[3];
 }
 
 __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,

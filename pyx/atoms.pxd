@@ -36,15 +36,12 @@ cdef struct Terms:              # w_ik phi of an atom in channels that share its
     double radius               # R
 
 
-cdef struct Direction:          # v at one atom, and the derivatives of s along it without delta and s
-    real coords[3]              # v_r
-    bint moves                  # v_r or v_R is there
-    real ds_dr                  # ds/dr = ds_dr delta, d2s/drdr = -ds_dr I
+cdef struct Direction:          # the derivatives of s at one atom, without delta and s, and along v
+    real ds_dr                  # ds/dr = ds_dr delta
     real ds_dR                  # ds/dR = ds_dR s
-    real d2s_drdR               # d2s/drdR = d2s_drdR delta
-    real ds_dR_v                # ds/dR v_R = ds_dR_v s
-    real d2s_drdR_v             # d2s/drdR v_R = d2s_drdR_v delta
-    real d2s_dRdR_v             # d2s/dRdR v_R = d2s_dRdR_v s
+    real ds_dr_v[3]             # ds/dr v_r = <ds_dr_v, delta>; ds_v/dr = ds_dr ds_dR_v delta - ds_dr_v
+    real ds_dR_v                # ds/dR v_R = ds_dR_v s; ds_v/dR = ds_dR (s_v + ds_dR_v s / 2)
+    bint moves                  # v_r or v_R is there
 
 
 cdef inline long long first_atom(const Atoms* atoms, long long b) noexcept nogil:
@@ -120,20 +117,16 @@ cdef inline const real* weights_of(const real* weights, const Atoms* atoms, long
 cdef inline Direction direction_of(const Tangents* v, const Atoms* atoms, const Terms* terms,
                                    double radius_scale) noexcept nogil:
     cdef Direction along
-    cdef double radius = terms.radius
-    cdef double v_radius = 0
+    cdef double ds_dr = -2.0 / (terms.radius * terms.radius), ds_dR = -2.0 / terms.radius
     cdef int axis
-    for axis in range(3):
-        along.coords[axis] = v.coords[3 * terms.i + axis] if v.coords != NULL else <real>0
-    if v.radii != NULL:
-        v_radius = radius_scale * <double>v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]
+    along.ds_dr = <real>ds_dr
+    along.ds_dR = <real>ds_dR
+    along.ds_dR_v = 0
     along.moves = v.coords != NULL or v.radii != NULL
-    along.ds_dr = <real>(-2.0 / (radius * radius))
-    along.ds_dR = <real>(-2.0 / radius)
-    along.d2s_drdR = <real>(4.0 / (radius * radius * radius))
-    along.ds_dR_v = <real>(-2.0 / radius * v_radius)
-    along.d2s_drdR_v = <real>(4.0 / (radius * radius * radius) * v_radius)
-    along.d2s_dRdR_v = <real>(6.0 / (radius * radius) * v_radius)
+    for axis in range(3):
+        along.ds_dr_v[axis] = <real>(ds_dr * v.coords[3 * terms.i + axis]) if v.coords != NULL else <real>0
+    if v.radii != NULL:
+        along.ds_dR_v = <real>(ds_dR * radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)])
     return along
 
 

@@ -98,48 +98,47 @@ cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real delta_v_xy, s, phi_s, v_x = along.coords[0], v_y = along.coords[1], v_z = along.coords[2]
-    cdef real ds_dr = along.ds_dr, ds_dR_v = along.ds_dR_v
+    cdef real s, s_v_xy, s_v, ds_dz_v = along.ds_dr_v[2], ds_dR_v = along.ds_dR_v
     cdef real v[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        delta_v_xy = chunk.delta_x * v_x + chunk.delta_y * v_y
+        s_v_xy = chunk.delta_x * along.ds_dr_v[0] + chunk.delta_y * along.ds_dr_v[1]
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
-            phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
-            v[l] = phi_s * (ds_dr * (delta_v_xy + chunk.delta_z[l] * v_z) + ds_dR_v * s) \
+            s_v = (s_v_xy + chunk.delta_z[l] * ds_dz_v) + ds_dR_v * s
+            v[l] = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients) * s_v \
                 if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
             phi_v[c * LANES + l] = v[l]
 
 
 cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Direction* v) noexcept nogil:
-    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block
+    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block; s_ur, s_vr: what u_r and v_r alone make of s_u and s_v
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real delta_u_xy, delta_v_xy, delta_u, delta_v, s, core, phi_s, phi_ss, s_u, s_v, s_uv
-    cdef real u_z = u.coords[2], v_z = v.coords[2], ds_dr = v.ds_dr, ds_dR_u = u.ds_dR_v, ds_dR_v = v.ds_dR_v
-    cdef real d2s_drdR_u = u.d2s_drdR_v, d2s_drdR_v = v.d2s_drdR_v, d2s_dRdR_uv = <real>1.5 * ds_dR_u * ds_dR_v
-    cdef real d2s_drdr_uv = -ds_dr * (u.coords[0] * v.coords[0] + u.coords[1] * v.coords[1] + u_z * v_z)
+    cdef real s_ur_xy, s_vr_xy, s_ur, s_vr, s, core, phi_s, phi_ss, s_u, s_v, s_uv
+    cdef real ds_dz_u = u.ds_dr_v[2], ds_dz_v = v.ds_dr_v[2], ds_dR_u = u.ds_dR_v, ds_dR_v = v.ds_dR_v
+    cdef real d2s_dRdR_uv = <real>1.5 * ds_dR_u * ds_dR_v
+    cdef real d2s_drdr_uv = -(u.ds_dr_v[0] * v.ds_dr_v[0] + u.ds_dr_v[1] * v.ds_dr_v[1] + ds_dz_u * ds_dz_v) / v.ds_dr
     cdef real phi_uv[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        delta_u_xy = chunk.delta_x * u.coords[0] + chunk.delta_y * u.coords[1]
-        delta_v_xy = chunk.delta_x * v.coords[0] + chunk.delta_y * v.coords[1]
+        s_ur_xy = chunk.delta_x * u.ds_dr_v[0] + chunk.delta_y * u.ds_dr_v[1]
+        s_vr_xy = chunk.delta_x * v.ds_dr_v[0] + chunk.delta_y * v.ds_dr_v[1]
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
             core = chunk.core_xy * chunk.core_z[l]
             phi_s = profile_slope(s, core, &coefficients)
             phi_ss = profile_curvature(s, core, &coefficients)
-            delta_u = delta_u_xy + chunk.delta_z[l] * u_z
-            delta_v = delta_v_xy + chunk.delta_z[l] * v_z
-            s_u = ds_dr * delta_u + ds_dR_u * s
-            s_v = ds_dr * delta_v + ds_dR_v * s
-            s_uv = d2s_drdr_uv + d2s_drdR_v * delta_u + d2s_drdR_u * delta_v + d2s_dRdR_uv * s
+            s_ur = s_ur_xy + chunk.delta_z[l] * ds_dz_u
+            s_vr = s_vr_xy + chunk.delta_z[l] * ds_dz_v
+            s_u = s_ur + ds_dR_u * s
+            s_v = s_vr + ds_dR_v * s
+            s_uv = d2s_drdr_uv + ds_dR_v * s_ur + ds_dR_u * s_vr + d2s_dRdR_uv * s
             phi_uv[l] = phi_ss * s_u * s_v + phi_s * s_uv if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
             space.phi_uv[c * LANES + l] = phi_uv[l]

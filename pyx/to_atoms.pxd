@@ -146,37 +146,37 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
 
 
 cdef inline void fill_second_order(Workspace* space, const Direction* along) noexcept nogil:
-    # of the block: first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed,
-    # second ds/dr + first ds_v/dr, as by_delta delta - ds_dr v_r by_v, and second ds/dR + first ds_v/dR as by_radius
+    # of the block: first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed, second ds/dr
+    # + first ds_v/dr = ds_dr delta by_delta - ds_dr_v by_v and second ds/dR + first ds_v/dR = ds_dR by_radius
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s, phi_s, phi_ss, s_v, delta_v, delta_v_xy, first, second
-    cdef real v_x = along.coords[0], v_y = along.coords[1], v_z = along.coords[2]
-    cdef real ds_dr = along.ds_dr, ds_dR = along.ds_dR, d2s_drdR = along.d2s_drdR
-    cdef real ds_dR_v = along.ds_dR_v, d2s_drdR_v = along.d2s_drdR_v, d2s_dRdR_v = along.d2s_dRdR_v
+    cdef real s, phi_s, phi_ss, s_v, s_v_xy, first, second, turn
+    cdef real ds_dz_v = along.ds_dr_v[2], ds_dR_v = along.ds_dR_v
     cdef real by_delta[LANES]
     cdef real by_v[LANES]
     cdef real by_radius[LANES]
     cdef int l
+    cdef bint inside
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        delta_v_xy = chunk.delta_x * v_x + chunk.delta_y * v_y
+        s_v_xy = chunk.delta_x * along.ds_dr_v[0] + chunk.delta_y * along.ds_dr_v[1]
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
             phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             phi_ss = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
-            delta_v = delta_v_xy + chunk.delta_z[l] * v_z
-            s_v = ds_dr * delta_v + ds_dR_v * s
-            second = space.grad_w[c * LANES + l] * phi_ss * s_v + space.grad_v[c * LANES + l] * phi_s
+            inside = s <= coefficients.cutoff_s
+            s = s if inside else <real>0
+            s_v = (s_v_xy + chunk.delta_z[l] * ds_dz_v) + ds_dR_v * s
             first = space.grad_w[c * LANES + l] * phi_s
-            second = second if s <= coefficients.cutoff_s else <real>0
-            first = first if s <= coefficients.cutoff_s else <real>0
-            s = s if s <= coefficients.cutoff_s else <real>0
-            by_delta[l] = second * ds_dr + first * d2s_drdR_v
+            second = space.grad_w[c * LANES + l] * phi_ss * s_v + space.grad_v[c * LANES + l] * phi_s
+            first = first if inside else <real>0
+            second = second if inside else <real>0
+            turn = first * ds_dR_v
+            by_delta[l] = second + turn
             by_v[l] = first
-            by_radius[l] = second * ds_dR * s + first * (d2s_drdR * delta_v + d2s_dRdR_v * s)
+            by_radius[l] = (second + <real>0.5 * turn) * s + first * s_v
         for l in range(LANES):
             space.by_delta[c * LANES + l] = by_delta[l]
         for l in range(LANES):
@@ -217,10 +217,10 @@ cdef inline void second_order(const Workspace* space, const Direction* along, do
         (<Vector*>(sum_v + first))[0] = along_v
         (<Vector*>(sum_R + first))[0] = along_R
         first += WIDTH
-    sums[0] += <double>total(sum_x) - <double>along.ds_dr * along.coords[0] * total(sum_v)
-    sums[1] += <double>total(sum_y) - <double>along.ds_dr * along.coords[1] * total(sum_v)
-    sums[2] += <double>total(sum_z) - <double>along.ds_dr * along.coords[2] * total(sum_v)
-    sums[3] += <double>total(sum_R)
+    sums[0] += along.ds_dr * <double>total(sum_x) - along.ds_dr_v[0] * <double>total(sum_v)
+    sums[1] += along.ds_dr * <double>total(sum_y) - along.ds_dr_v[1] * <double>total(sum_v)
+    sums[2] += along.ds_dr * <double>total(sum_z) - along.ds_dr_v[2] * <double>total(sum_v)
+    sums[3] += along.ds_dR * <double>total(sum_R)
 
 
 cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,

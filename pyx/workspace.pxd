@@ -41,9 +41,9 @@ cdef struct Workspace:      # aligned to LINE
     real phi_uv[BLOCK]
     real grad_w[BLOCK]      # sum_k w_k G_k
     real grad_v[BLOCK]      # sum_k v_wk G_k
-    real by_delta[BLOCK]    # what second_order adds up: times delta,
-    real by_v[BLOCK]        # times v_r
-    real by_radius[BLOCK]   # and for R
+    real by_delta[BLOCK]    # what second_order adds up, see fill_second_order
+    real by_v[BLOCK]
+    real by_radius[BLOCK]
     Support support
 
 
