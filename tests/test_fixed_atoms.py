@@ -106,7 +106,7 @@ def test_transforms_and_compile():
     fixed, weights, maker = mask_like(scene), scene.cotangents()[0], gg.GridMaker(**scene.settings)
 
     def loss(coords):
-        return (gridded(scene, leaves(scene) | {"coords": coords}, fixed, maker) * weights).sum()
+        return (gridded(scene, {**leaves(scene), "coords": coords}, fixed, maker) * weights).sum()
 
     coords = scene.coords.clone().requires_grad_()
     (expected,) = torch.autograd.grad(loss(coords), coords)

@@ -41,14 +41,14 @@ def test_stress(kind):
 
 COUNT_THREADS = """
 import os, sys, threading, torch, gridgrad as gg
-maker, coords = gg.GridMaker(0.5, 30.0), 30 * torch.rand(200, 3) - 15
-def threads_after_a_call(n):
-    torch.set_num_threads(n)
-    gg.coords2grid(maker, (0, 0, 0), coords, torch.ones(200, 2), torch.ones(200))
-    return len(os.listdir("/proc/self/task"))
+maker, atoms = gg.GridMaker(0.5, 30.0), (30 * torch.rand(200, 3) - 15, torch.ones(200, 2), torch.ones(200))
+def threads_of_a_call(n):
+    torch.set_num_threads(n)  # starts some that are torch's alone, in some versions
+    before = len(os.listdir("/proc/self/task"))
+    gg.coords2grid(maker, (0, 0, 0), *atoms)
+    return len(os.listdir("/proc/self/task")) - before
 def report():
-    before = threads_after_a_call(1)
-    print(*(threads_after_a_call(n) - before for n in (1, 3)))
+    print(threads_of_a_call(1), threads_of_a_call(3))
 if sys.argv[1] == "main":
     report()
 else:

@@ -60,7 +60,7 @@ for version in "$@"; do
     "$home/venv/bin/python" -m pip install -q --no-deps -e "$home/source"
     installed=$((SECONDS - start))
     start=$SECONDS
-    (cd "$home/source" && "$home/venv/bin/python" -m pytest -q -rs >"$home/tests.log" 2>&1) || failed=1
+    (cd "$home/source" && "$home/venv/bin/python" -m pytest -q -rfEs >"$home/tests.log" 2>&1) || failed=1
     printf 'torch %s: installed in %d s; tests took %d s: %s\n' \
         "$("$home/venv/bin/python" -c 'import torch; print(torch.__version__)')" "$installed" $((SECONDS - start)) \
         "$(tail -n 1 "$home/tests.log")"
