@@ -37,6 +37,8 @@ struct Scalars { // the numbers of Geometry as reals, in shared memory
 #ifndef GEOMETRY_FIELDS
 #error "put what c_text() of gridgrad/kernels/abi.py returns before this text, as gridgrad.kernels.gpu does"
 #endif
+#ifdef __has_builtin
+#if __has_builtin(__builtin_offsetof) // NVRTC 13.0 has none; the host compilers of nvcc and of the tests do
 #define GEOMETRY_FIELD(name, offset) static_assert(__builtin_offsetof(Geometry, name) == (offset), "Geometry: " #name);
 #define NUMBER_FIELD(name, place) \
     static_assert(__builtin_offsetof(Scalars, name) == (place) * sizeof(real), "Scalars: " #name);
@@ -46,6 +48,8 @@ GEOMETRY_FIELDS
 NUMBER_FIELDS
 PROFILE_FIELDS
 NUMBER_FIELD(profile, PROFILE_BEGIN)
+#endif
+#endif
 static_assert(sizeof(Geometry) == GEOMETRY_BYTES, "Geometry: size");
 static_assert(sizeof(Profile) == PROFILE_REALS * sizeof(real), "Profile: size");
 
