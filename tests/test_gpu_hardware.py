@@ -215,5 +215,5 @@ def test_nan_and_bad_radius_give_nan():
 
 def test_grid_too_large():
     gm = gg.GridMaker(resolution=0.5, dimension=1500.0)
-    with pytest.raises(MemoryError, match="a grid of shape"):
+    with pytest.raises(MemoryError, match="density: shape"):
         gm.forward((0, 0, 0), torch.zeros(1, 3).cuda(), torch.tensor([0]).cuda(), torch.ones(1).cuda(), n_types=28)

@@ -179,3 +179,13 @@ def test_pack_geometry():
         abi.pack_geometry(**fields | {"tail": (1, 2)})
     with pytest.raises(TypeError, match="fields: resolution; expected resolution, origin"):
         abi.pack_geometry(resolution=1)
+
+
+def test_contributing_names_what_there_is():
+    """Every file that CONTRIBUTING.md tells to touch is there, in the folder named or in one of those below."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[\w*]+/)*[\w*]+\.(?:py|pyx|pxd|cuh?|cpp|md|sh))`", text))
+    assert len(named) > 40
+    folders = (".", "gridgrad", "gridgrad/autograd", "gridgrad/mol", "gridgrad/io", "tests", "pyx", "cuda", "docs")
+    missing = {name for name in named if not any(list((ROOT / folder).glob(name)) for folder in folders)}
+    assert not missing

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 
 import torch
 from torch import Tensor
 
 from gridgrad.autograd._torch import has_storage
+from gridgrad.autograd.memory import memory_limit
 from gridgrad.grid import Grid
 
-PHYSICAL_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+SMALL = 2**28
+"""Bytes of a grid for which nobody looks whether they are there."""
 
 
 def grid_shape(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> tuple[int, ...]:
@@ -62,15 +63,16 @@ def check_memory(shape: tuple[int, ...], coords: Tensor) -> None:
     Raises
     ------
     MemoryError
-        If it is larger than the memory of the machine, or has more bytes than there are addresses.
+        If it is larger than the memory that the process may have, or has more bytes than there are addresses.
     """
     n_bytes = math.prod(shape) * coords.itemsize
-    if n_bytes <= PHYSICAL_MEMORY:
+    if n_bytes <= SMALL:
         return
-    where, available = "this machine", PHYSICAL_MEMORY
     if coords.is_cuda:
         where, available = str(coords.device), torch.cuda.get_device_properties(coords.device).total_memory
-    elif not (coords.is_cpu and has_memory(coords)):
+    elif coords.is_cpu and has_memory(coords):
+        where, available = "this process", memory_limit()
+    else:
         where, available = "an address space", 2**63
     if n_bytes > available:
         raise MemoryError(_too_large(shape, n_bytes, f"{where} has {available / 2**30:,.1f} GiB"))
@@ -92,12 +94,11 @@ def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> 
     Raises
     ------
     MemoryError
-        If the grid is larger than the memory of the machine or of the GPU.
+        If the grid is larger than the memory that the process may have or that the GPU has.
     """
     shape = grid_shape(coords, offsets, gm, n_types)
     n_bytes = math.prod(shape) * coords.itemsize
-    if n_bytes > PHYSICAL_MEMORY:
-        check_memory(shape, coords)
+    check_memory(shape, coords)
     try:
         return coords.new_empty(shape)
     except RuntimeError as error:

@@ -32,6 +32,10 @@ class TorchStreams:
     in the order that CUDA graph capture records as well. No two of torch's streams share one: a launch on one stream
     must not be captured into the graph of another.
 
+    Temporaries of a call need no ``record_stream``, though a stream that torch does not know reads them: whatever torch
+    makes of their memory next is ordered after the launch, since the stream on which they were allocated, the current
+    one, waits for the side. ``record_stream`` would only keep them longer, and an event more in each call.
+
     Parameters
     ----------
     device : Device
