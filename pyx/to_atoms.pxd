@@ -11,6 +11,7 @@ from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of,
                     sharing_radius, terms_of, weights_of)
 from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
                     vector_of)
+from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
 
 
@@ -339,6 +340,7 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
     cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
     cdef long long* start = NULL
     cdef Workspace** spaces
+    cdef Interrupt interrupt = listen()
     cdef bint ok = True
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
     spaces = open_workspaces(grid, n_threads)
@@ -346,14 +348,17 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
         ok = group_by_cell(&call.atoms, grid, &call.order, &start)
     if spaces != NULL and ok and n_threads == 1:
         for item in range(call.atoms.n_atoms):
+            if interrupted(&interrupt, 1):
+                break
             atom_item(spaces[0], call, item)
     elif spaces != NULL and ok:
         for item in prange(call.atoms.n_atoms, schedule="dynamic", chunksize=run, num_threads=n_threads):
-            atom_item(spaces[threadid()], call, item)
+            if not interrupted(&interrupt, 1):
+                atom_item(spaces[threadid()], call, item)
     free(call.order)
     free(start)
     close_workspaces(spaces, n_threads)
     if spaces == NULL or not ok:
         with gil:
             raise MemoryError("no memory for the scratch space of the kernels")
-    return 0
+    return -1 if interrupt.told else 0

@@ -10,6 +10,7 @@ from support cimport Geometry, Support, fill, next_block, place
 from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight, is_nan,
                     sharing_radius, terms_of, weights_of)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
+from interrupt cimport VISITS, Interrupt, interrupted, listen
 from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
 
 cdef enum:
@@ -137,6 +138,7 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     cdef long long plane_bytes = grid.points[1] * grid.points[2] * sizeof(real), n_items, item, run
     cdef long long volume = grid.points[0] * grid.points[1] * grid.points[2]
     cdef Workspace** spaces
+    cdef Interrupt interrupt = listen()
     cdef bint ok = True
     if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
         n_threads = 1
@@ -157,15 +159,18 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
         advise_huge_pages(call.out, call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real))
         if n_threads == 1:
             for item in range(n_items):
+                if interrupted(&interrupt, VISITS):
+                    break
                 fill_item(spaces[0], call, item)
         else:
             run = max(1, min(n_items // (16 * n_threads), RUN_BYTES // (plane_bytes * call.group * call.planes)))
             for item in prange(n_items, schedule="dynamic", chunksize=run, num_threads=n_threads):
-                fill_item(spaces[threadid()], call, item)
+                if not interrupted(&interrupt, VISITS):
+                    fill_item(spaces[threadid()], call, item)
     free(call.order)
     free(call.start)
     close_workspaces(spaces, n_threads)
     if spaces == NULL or not ok:
         with gil:
             raise MemoryError("no memory for the scratch space of the kernels")
-    return 0
+    return -1 if interrupt.told else 0

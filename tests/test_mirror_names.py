@@ -8,7 +8,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ("profile", "support", "atoms", "to_grid", "to_atoms", "density")
 ALONE = {
-    "pyx": {"block": "a block of chunks, in vectors of the compiler's; threads on the GPU", "workspace": "its memory"},
+    "pyx": {
+        "block": "a block of chunks, in vectors of the compiler's; threads on the GPU",
+        "workspace": "its memory",
+        "interrupt": "a launch returns at once and cannot be stopped",
+    },
     "cuda": {"tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn"},
 }
 """Files without a counterpart."""
