@@ -9,6 +9,18 @@ settings.register_profile("gridgrad", deadline=None, derandomize=True, print_blo
 settings.load_profile("gridgrad")
 
 
+@pytest.fixture(autouse=True)
+def dispatch_keys():
+    """Fail the test that leaves torch's dispatcher in another state, and not the hundreds after it."""
+    before = _dispatch_keys()
+    yield
+    assert _dispatch_keys() == before
+
+
+def _dispatch_keys():
+    return str(torch._C._dispatch_tls_local_include_set()), str(torch._C._dispatch_tls_local_exclude_set())
+
+
 @pytest.fixture
 def threads():
     """Function that sets the number of threads of torch; the old one comes back after the test."""
