@@ -340,3 +340,27 @@ def test_bad_batches_and_motions():
     ):
         with pytest.raises((TypeError, ValueError), match=rf"^{name}: .*; expected"):
             Rigid(*fields)
+
+
+@pytest.mark.parametrize("largest", [0.5, 30.0, 135.0])
+def test_small_angles(largest):
+    """Uniform among the rotations up to an angle: (t - sin t) up to it, about axes that are uniform on the sphere."""
+    rotation = draw(angle=largest)[0]
+    axis = torch.stack([rotation[:, i, j] - rotation[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], dim=1)
+    sine, trace = axis.norm(dim=1) / 2, rotation.diagonal(dim1=1, dim2=2).sum(1)
+    angle = torch.atan2(sine, (trace - 1) / 2)
+    limit = math.radians(largest)
+    assert 0.99 * limit < angle.max() <= limit * (1 + 1e-9)
+    assert_distribution(angle.numpy(), lambda t: (t - np.sin(t)) / (limit - math.sin(limit)))
+    for direction in (axis / axis.norm(dim=1, keepdim=True)).numpy().T:
+        assert_distribution(direction, lambda z: (z + 1) / 2)
+
+
+def test_all_angles_are_the_default():
+    assert_same_bits(draw(100, angle=180.0)[0], draw(100)[0])
+
+
+@pytest.mark.parametrize("angle", [0.0, -1.0, 180.1, math.nan, "30"])
+def test_angles_that_are_refused(angle):
+    with pytest.raises(ValueError, match=r"^angle: .*; expected a number of degrees"):
+        RandomRigid(angle=angle)

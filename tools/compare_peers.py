@@ -26,10 +26,11 @@ from peers import PEERS, Workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TORCH = "torch==2.13.0"
-REQUIREMENTS = {
-    "libmolgrid": ["numpy<2", "molgrid==0.5.5"],
-    "molvoxel": ["molvoxel==0.2.0", "numba"],
-    "PyUUL": ["numpy", "scipy", "pyuul==0.4.2"],
+REQUIREMENTS = {  # what pip installs, call by call
+    "libmolgrid": [[TORCH], ["numpy<2", "molgrid==0.5.5"]],
+    "molvoxel": [[TORCH], ["molvoxel==0.2.0", "numba"]],
+    "PyUUL": [[TORCH], ["numpy", "scipy", "pyuul==0.4.2"]],
+    "dockstring": [["--no-deps", "dockstring==0.3.4", "openbabel-wheel==3.1.1.23"]],
 }
 WORKLOADS = {
     "ligand (40 atoms, 14 channels, 48³)": Workload(40, 14),
@@ -65,7 +66,7 @@ def environment(name, cache):
     if not done.exists():
         print(f"creating {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        for packages in ([TORCH], REQUIREMENTS[name]):
+        for packages in REQUIREMENTS[name]:
             install = subprocess.run(
                 [str(python), "-m", "pip", "install", "--quiet", *packages], check=False, capture_output=True, text=True
             )

@@ -208,6 +208,8 @@ class RandomRigid:
         Which of them. libmolgrid translates within a box.
     rotate : bool, default True
         False: no rotation.
+    angle : float, default 180.0
+        Largest angle of the rotations, in degrees; they are uniform among the rotations by no more than that.
     generator : torch.Generator, optional
         Where the random numbers come from, by default torch's own. They are drawn on its device, in float64, and then
         brought to that of the batch: the same generator gives the same motions on every device. In a worker of a
@@ -224,6 +226,7 @@ class RandomRigid:
     within: str = "ball"
     rotate: bool = True
     generator: torch.Generator | None = None
+    angle: float = 180.0
 
     def __post_init__(self):
         if self.within not in ("ball", "box"):
@@ -235,6 +238,8 @@ class RandomRigid:
             expected = "a number >= 0" if self.within == "ball" else "a number >= 0, or three (x, y, z)"
             raise ValueError(f"translation: {self.translation!r}; expected {expected}")
         object.__setattr__(self, "translation", float(lengths[0]) if number else tuple(map(float, lengths)))
+        if not isinstance(self.angle, numbers.Real) or not 0 < self.angle <= 180:
+            raise ValueError(f"angle: {self.angle!r}; expected a number of degrees, more than 0 and at most 180")
         if self.generator is not None and not isinstance(self.generator, torch.Generator):
             raise TypeError(f"generator: {type(self.generator).__name__}; expected a torch.Generator")
 
@@ -282,7 +287,7 @@ class RandomRigid:
         if normal.is_cpu:  # in NumPy, which takes half the time for little
             normal, products = normal.numpy(), products.numpy()
         if self.rotate:
-            q = normal[:, :4]
+            q = normal[:, :4] if self.angle == 180 else _narrowed(normal[:, :4], math.radians(self.angle))
             q = (q[:, :, None] * q[:, None, :]).reshape(n, 16) / (q * q).sum(1, keepdims=True)
             rotation = torch.as_tensor(q @ products).reshape(n, 3, 3)
         else:
@@ -340,3 +345,20 @@ class RandomRigid:
         """
         rigid = self.draw_for(batch)
         return rigid(batch), rigid
+
+
+def _narrowed(q: np.ndarray | Tensor, largest: float) -> np.ndarray | Tensor:
+    """Return quaternions (n, 4) of rotations about the same axes, uniform among those by at most `largest` radians.
+
+    The angle t of a uniform rotation is distributed as t - sin t. The angle that has the same rank among those up to
+    `largest` is the root of t - sin t = c: convex, so Newton's method from below goes beyond it once, then down to it.
+    """
+    q = torch.as_tensor(q)
+    angle = 2 * torch.atan2(q[:, 1:].norm(dim=1), q[:, 0].abs())
+    c = (angle - angle.sin()) * ((largest - math.sin(largest)) / math.pi)
+    angle = (6 * c).pow(1 / 3)
+    for _ in range(6):
+        angle = angle - (angle - angle.sin() - c) / (1 - angle.cos()).clamp(min=1e-30)
+    axis = q[:, 1:] / q[:, 1:].norm(dim=1, keepdim=True) * q[:, :1].sign()
+    narrowed = torch.cat([(angle / 2).cos()[:, None], axis * (angle / 2).sin()[:, None]], dim=1)
+    return narrowed.numpy() if narrowed.is_cpu else narrowed
