@@ -163,7 +163,7 @@ def _no_gpu(machine):
     return (
         f'<p class="none">No GPU results yet. On <b>{html.escape(machine)}</b> only the CPU was measured: the benchmarks '
         "skip the device <code>cuda</code> where none can be used. Run <code>python asv_bench/dashboard.py</code> on a "
-        "machine with an NVIDIA GPU and PyCUDA, and the ratios appear here.</p>"
+        "machine with an NVIDIA GPU, and the ratios appear here.</p>"
     )
 
 

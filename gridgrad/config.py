@@ -24,7 +24,7 @@ def config() -> dict[str, str]:
     Returns
     -------
     dict of str
-        Versions, SIMD level, threads, and whether CUDA is usable and, if not, why.
+        Versions, SIMD level, threads, what drives and compiles for a GPU, and whether CUDA is usable and, if not, why.
     """
     from gridgrad import gpu
 
@@ -35,9 +35,9 @@ def config() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": _version("numpy"),
-        "pycuda": _version("pycuda"),
         "SIMD": f"{cpu.LEVEL} (here: {', '.join(levels)})",
         "threads": f"{torch.get_num_threads()} (OpenMP; processors: {os.cpu_count()})",
+        **gpu.parts(),
         "CUDA": f"usable: {reason}" if usable else f"not usable: {reason}",
     }
 

@@ -1,8 +1,8 @@
-"""The GPU, as users meet it: whether it can be used, and what its kernels reported.
+"""The GPU, as users meet it: whether it can be used, through what, and what its kernels reported.
 
 The kernels themselves are in gridgrad.kernels.gpu.
 """
 
-from gridgrad.kernels.gpu.streams import availability, check
+from gridgrad.kernels.gpu.streams import availability, check, parts
 
-__all__ = ["availability", "check"]
+__all__ = ["availability", "check", "parts"]

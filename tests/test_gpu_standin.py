@@ -1,10 +1,14 @@
-"""gridgrad.device and gridgrad.gpu with the real PyCUDA on the stand-in driver: see tests/cuda_on_cpu/build.py."""
+"""gridgrad.kernels.gpu through the real PyCUDA and the real cuda.bindings, on the stand-in driver.
+
+See tests/cuda_on_cpu/build.py. Where a package is missing, its half of the tests is skipped.
+"""
 
 import ctypes
 import os
 import subprocess
 import sys
 import threading
+import timeit
 
 import pytest
 import torch
@@ -12,11 +16,11 @@ from cuda_on_cpu import standin
 from support.reference import Reference
 
 from gridgrad import GridMaker
+from gridgrad.config import config
 from gridgrad.kernels import abi
-from gridgrad.kernels.gpu import cubins, device
+from gridgrad.kernels.gpu import cubins, device, driver
 from gridgrad.kernels.gpu import streams as gpu
 
-pytest.importorskip("pycuda.driver", reason="needs PyCUDA built by tests/cuda_on_cpu/build.py", exc_type=ImportError)
 if not standin.is_loaded():
     pytest.skip("libcuda.so.1 is not the stand-in of tests/cuda_on_cpu", allow_module_level=True)
 
@@ -29,10 +33,21 @@ def shimmed_cubins(monkeypatch):
     monkeypatch.setattr(cubins, "cubin", standin.image)
 
 
+@pytest.fixture(scope="module", params=driver.NAMES)
+def through(request):
+    """The driver that a test goes through."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDGRAD_CUDA_DRIVER", request.param)
+        try:
+            yield driver.driver()
+        except ImportError as error:
+            pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
-def devices():
+def devices(through):
     """Both devices of the driver."""
-    return [device.Device(ordinal) for ordinal in range(2)]
+    return [device.Device(ordinal, through) for ordinal in range(2)]
 
 
 @pytest.fixture
@@ -141,13 +156,10 @@ def test_context_is_pushed_for_the_launch_only(devices, journal):
     kernels(devices[1]).density(*scene.arguments())
     assert journal.read("launch")[0].device == 1
     assert journal.stack_depth() == 0
-    with pytest.raises(Exception, match="pack requires exactly 12 arguments"):
-        kernels(devices[0]).density(*scene.arguments()[:-1])
-    assert journal.stack_depth() == 0
 
 
-def test_two_devices_load_their_own_modules(journal):
-    both = [device.Device(ordinal) for ordinal in range(2)]
+def test_two_devices_load_their_own_modules(through, journal):
+    both = [device.Device(ordinal, through) for ordinal in range(2)]
     for _ in range(2):
         for one in both:
             scene = Scene()
@@ -178,8 +190,8 @@ def test_threads_launch_and_end_without_a_context(devices, journal):
     assert len({entry.thread for entry in launches}) == 4
 
 
-def test_module_is_loaded_once_by_many_threads(journal):
-    one = device.Device(0)
+def test_module_is_loaded_once_by_many_threads(through, journal):
+    one = device.Device(0, through)
     barrier = threading.Barrier(4)
 
     scenes = [Scene() for _ in range(4)]
@@ -196,22 +208,30 @@ def test_module_is_loaded_once_by_many_threads(journal):
     assert len(journal.read("load")) == 1
 
 
+class FakeTorchEvent:
+    """torch.cuda.Event, as far as TorchStreams uses it; made as torch makes it, when it is first recorded."""
+
+    def __init__(self):
+        self.handle = None
+
+    def record(self, stream):
+        library = stream.library
+        with stream.context.current():
+            if self.handle is None:
+                self.handle = ctypes.c_void_p()
+                assert library.cuEventCreate(ctypes.byref(self.handle), 2) == 0
+            assert library.cuEventRecord(self.handle, ctypes.c_void_p(stream.cuda_stream)) == 0
+
+
 class FakeTorchStream:
-    """torch.cuda.Stream and ExternalStream, as far as TorchStreams uses them, on PyCUDA's events."""
+    """torch.cuda.Stream and ExternalStream, as far as TorchStreams uses them."""
 
     def __init__(self, context, handle):
         self.context, self.cuda_stream, self.library = context, handle, standin.Journal().library
 
-    def wait_stream(self, other):
-        self.context.push()
-        try:
-            event = ctypes.c_void_p()
-            assert self.library.cuEventCreate(ctypes.byref(event), 2) == 0
-            assert self.library.cuEventRecord(event, ctypes.c_void_p(other.cuda_stream)) == 0
-            assert self.library.cuStreamWaitEvent(ctypes.c_void_p(self.cuda_stream), event, 0) == 0
-            assert self.library.cuEventDestroy_v2(event) == 0
-        finally:
-            device.driver().Context.pop()
+    def wait_event(self, event):
+        with self.context.current():
+            assert self.library.cuStreamWaitEvent(ctypes.c_void_p(self.cuda_stream), event.handle, 0) == 0
 
 
 @pytest.fixture
@@ -221,6 +241,7 @@ def torch_streams(devices, monkeypatch):
     current = []
     monkeypatch.setattr(torch.cuda, "current_stream", lambda where: current[-1])
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle, where: FakeTorchStream(context, handle))
+    monkeypatch.setattr(torch.cuda, "Event", FakeTorchEvent)
 
     def enter(handle):
         current.append(FakeTorchStream(context, handle))
@@ -229,13 +250,13 @@ def torch_streams(devices, monkeypatch):
 
 
 @pytest.fixture
-def foreign_streams(devices):
+def handles(devices, journal):
     """Two streams that stand for torch's: TorchStreams sees their handles only."""
-    drv = device.driver()
-    devices[0].context.push()
-    streams = [drv.Stream(1), drv.Stream(1)]
-    drv.Context.pop()
-    return streams
+    made = [ctypes.c_void_p(), ctypes.c_void_p()]
+    with devices[0].context.current():
+        for stream in made:
+            assert journal.library.cuStreamCreate(ctypes.byref(stream), 1) == 0
+    return [stream.value for stream in made]
 
 
 def test_default_stream_is_launched_on_directly(devices, journal, torch_streams):
@@ -247,9 +268,9 @@ def test_default_stream_is_launched_on_directly(devices, journal, torch_streams)
     assert [(entry.what, entry.stream) for entry in journal.read("record", "wait", "launch")] == [(b"launch", None)]
 
 
-def test_other_stream_is_bridged_by_events(devices, journal, torch_streams, foreign_streams):
+def test_other_stream(devices, journal, torch_streams, handles):
+    """cuda.bindings launches on it; PyCUDA's side stream is bridged by two events, made once."""
     streams, enter = torch_streams
-    handles = [stream.handle for stream in foreign_streams]
     for handle in handles:
         enter(handle)
         scene = Scene()
@@ -257,6 +278,11 @@ def test_other_stream_is_bridged_by_events(devices, journal, torch_streams, fore
             kernels(devices[0], streams=streams).density(*scene.arguments())
         scene.check()
     made = [entry for entry in journal.read("stream") if entry.stream not in handles]
+    if devices[0].context.any_stream:
+        assert made == []
+        launches = [(handle, None) for handle in handles for _ in range(2)]
+        assert [(entry.stream, entry.other) for entry in journal.read("record", "wait", "launch")] == launches
+        return
     assert [entry.other for entry in made] == [1, 1]  # non-blocking: does not wait for the default stream
     sides = [entry.stream for entry in made]
     expected = []
@@ -269,11 +295,11 @@ def test_other_stream_is_bridged_by_events(devices, journal, torch_streams, fore
         for entry in journal.read("record", "wait", "launch")
     ]
     assert found == expected
+    assert len({entry.other for entry in journal.read("record")}) == 4  # events: two a stream
 
 
-def test_capture_records_the_launch(devices, journal, torch_streams, foreign_streams):
+def test_capture_records_the_launch(devices, journal, torch_streams, handles):
     streams, enter = torch_streams
-    handles = [stream.handle for stream in foreign_streams]
     enter(handles[0])
     scene = Scene()
     run = kernels(devices[0], streams=streams)
@@ -288,7 +314,11 @@ def test_capture_records_the_launch(devices, journal, torch_streams, foreign_str
     assert library.cuStreamEndCapture(ctypes.c_void_p(handles[0]), ctypes.byref(graph)) == 0
     assert captured == [False, True, False]
     waits = [entry for entry in journal.read("wait") if entry.capture]
-    assert [entry.stream == handles[0] for entry in waits] == [False, True]
+    bridge = [] if devices[0].context.any_stream else [False, True]
+    assert [entry.stream == handles[0] for entry in waits] == bridge
+    enter(handles[0])
+    run.density(*scene.arguments())
+    assert [entry.capture for entry in journal.read()][-1] == 0  # the events of the graph serve again outside of it
 
 
 def test_bad_index_is_reported_by_the_next_call(devices):
@@ -321,7 +351,7 @@ def test_bad_radius_gives_nan_and_no_error(devices):
     kernels(devices[0]).density(*scene.arguments())
     assert scene.density[1].isnan().all()
     assert not scene.density[[0, 2]].isnan().any()
-    devices[0].fault[:] = 0
+    devices[0].fault[abi.FAULTS.index("radius")] = 0
 
 
 def test_radius_of_a_call_before_the_checks_is_not_blamed_on_this_one(devices, monkeypatch):
@@ -337,27 +367,43 @@ def test_radius_of_a_call_before_the_checks_is_not_blamed_on_this_one(devices, m
     scene.check()
 
 
-def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, foreign_streams):
+def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, handles, monkeypatch):
     """The side stream is waited for all the same: a capture would be invalid otherwise."""
     streams, enter = torch_streams
-    handle = foreign_streams[0].handle
-    enter(handle)
-    with pytest.raises(Exception, match="pack requires exactly 12 arguments"):
-        kernels(devices[0], streams=streams).density(*Scene().arguments()[:-1])
+    scene, run = Scene(), kernels(devices[0], streams=streams)
+    enter(handles[0])
+    run.density(*scene.arguments())
+    before = len(journal.read("wait"))
+    monkeypatch.setenv("STANDIN_LAUNCH_FAILS", "1")
+    with pytest.raises(Exception, match="cuLaunchKernel"):
+        run.density(*scene.arguments())
     assert journal.stack_depth() == 0
-    first, last = journal.read("wait")
-    assert first.other == handle and (last.stream, last.other) == (handle, first.stream)
+    waits = journal.read("wait")[before:]
+    if devices[0].context.any_stream:
+        assert waits == []
+    else:
+        first, last = waits
+        assert first.other == handles[0] and (last.stream, last.other) == (handles[0], first.stream)
 
 
-def test_no_memory_for_the_module(monkeypatch):
+def test_arguments_that_are_too_few_launch_nothing(devices, journal):
+    run = kernels(devices[0])
+    with pytest.raises(Exception, match="pack expected 12 items"):
+        run.density(*Scene().arguments()[:-1])
+    assert journal.read("launch") == [] and journal.stack_depth() == 0
+
+
+def test_no_memory_for_the_module(through, monkeypatch):
     monkeypatch.setenv("STANDIN_OUT_OF_MEMORY", "1")
     scene = Scene()
     with pytest.raises(MemoryError, match=r"cuda:0 \(stand-in 0\) has no memory left to load the kernels"):
-        kernels(device.Device(0)).density(*scene.arguments())
+        kernels(device.Device(0, through)).density(*scene.arguments())
     assert standin.Journal().stack_depth() == 0
 
 
-def test_gpu_kernels_and_check(monkeypatch):
+def test_gpu_kernels_and_check(through, monkeypatch):
+    monkeypatch.setattr(gpu, "_kernels", {})
+    monkeypatch.setattr(gpu, "_devices", {})
     enter = FakeTorchStream(None, 0)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda where: enter)
     run = gpu.kernels("float64", torch.device("cuda", 1))
@@ -380,7 +426,7 @@ EXIT = """
 import sys, threading
 sys.path[:0] = {path!r}
 from cuda_on_cpu import standin
-from gridgrad.kernels.gpu import cubins, device
+from gridgrad.kernels.gpu import cubins, device, driver
 from test_gpu_standin import Scene, kernels
 cubins.cubin = standin.image
 one = device.Device(0)
@@ -391,21 +437,43 @@ thread = threading.Thread(target=work)
 thread.start()
 thread.join()
 work()
-print("done")
+print("done through", driver.driver().name)
 """
 
 
-def test_process_ends_cleanly():
+def test_process_ends_cleanly(through):
     code, out, error = run_python(EXIT.format(path=[*sys.path[:2], os.path.dirname(__file__)]))
-    assert (code, out.strip()) == (0, "done"), error
-    assert "PyCUDA" not in error
-    assert "context stack" not in error
+    assert (code, out.strip(), error) == (0, f"done through {through.name}", "")
 
 
-def test_no_device():
+def test_no_device(through):
     code = (
-        "from gridgrad.kernels.gpu import device\ntry:\n device.driver()\nexcept RuntimeError as error:\n print(error)"
+        "from gridgrad.kernels.gpu import driver\ntry:\n driver.driver()\nexcept RuntimeError as error:\n print(error)"
     )
     status, out, error = run_python(code, STANDIN_NO_DEVICE="1")
     assert status == 0, error
     assert out.startswith("the NVIDIA driver finds no usable device")
+
+
+def test_devices_are_described_without_a_context(through, journal):
+    assert through.devices() == [("stand-in 0", 90), ("stand-in 1", 90)]
+    assert journal.stack_depth() == 0 and journal.read() == []
+
+
+def test_the_configuration_names_the_driver(through):
+    assert f"in use: {through.name}" in config()["CUDA driver"]
+
+
+def test_host_time_of_a_call(devices, journal):
+    """At most 25 us from the call to the end of the driver's launch, which does not run the kernel here."""
+    scene = Scene(torch.float32)
+    run, arguments = kernels(devices[0], torch.float32), scene.arguments()
+    run.density(*arguments)
+    skip = ctypes.c_int.in_dll(journal.library, "standin_skip")
+    skip.value = 1
+    try:
+        times = timeit.repeat(lambda: run.density(*arguments), number=50, repeat=100)
+    finally:
+        skip.value = 0
+    print(f"{1e6 * min(times) / 50:.1f} us")
+    assert 1e6 * min(times) / 50 <= 25

@@ -1,6 +1,7 @@
 """Time the CUDA kernels beside the memory bandwidth and libmolgrid, in one run.
 
     python tools/gpu_benchmark.py [--json FILE]     64 complexes (400 atoms, 28 channels, 48^3, float32), one molecule
+    python tools/gpu_benchmark.py --host            one molecule only: the time of a call on the host
     python tools/gpu_benchmark.py --exercise        every kernel once, small, for compute-sanitizer
 
 Without a usable GPU it says why and ends with status 0. libmolgrid is measured if it can be imported, from
@@ -124,10 +125,22 @@ def measure():
         "molgrid_ms": time_molgrid(coords, types, radii, grid),
     }
     results["forward_over_zero_bandwidth"] = zero / vector["forward"]
-    coords, types, radii, index = atoms(1, SMALL_ATOMS, SMALL_CHANNELS)
+    return results | measure_host()
+
+
+def measure_host():
+    """Measure what a call takes on the host, on torch's default stream and on another."""
+    gm = gg.GridMaker()
+    coords, types, radii, _ = atoms(1, SMALL_ATOMS, SMALL_CHANNELS)
     one = coords[0], types[0], radii[0]
     small = gm.forward((0, 0, 0), *one)
-    results["small_forward_host_us"] = host_time(lambda: gm.forward((0, 0, 0), *one, out=small))
+
+    def forward():
+        gm.forward((0, 0, 0), *one, out=small)
+
+    results = {"driver": gg.config.config()["CUDA driver"], "small_forward_host_us": host_time(forward)}
+    with torch.cuda.stream(torch.cuda.Stream()):
+        results["small_forward_other_stream_host_us"] = host_time(forward)
     results["torch_empty_op_host_us"] = host_time(lambda: torch.add(radii, radii, out=radii))
     return results
 
@@ -153,6 +166,7 @@ def main():
     """Measure or exercise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", help="write the results to this file")
+    parser.add_argument("--host", action="store_true", help="measure the host only")
     parser.add_argument("--exercise", action="store_true", help="run every kernel once")
     arguments = parser.parse_args()
     usable, reason = gpu.availability()
@@ -162,7 +176,7 @@ def main():
     if arguments.exercise:
         exercise()
         return
-    text = json.dumps(measure(), indent=2)
+    text = json.dumps(measure_host() if arguments.host else measure(), indent=2)
     print(text)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ pyx/ and cuda/ declare their side of it and have the compiler check it: `c_text`
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 PRECISIONS = {"float32": "float", "float64": "double"}
@@ -143,37 +143,41 @@ class Kernel(NamedTuple):
         """str: The arguments of cuda/density.cu for `struct`, natively aligned."""
         return "".join(self.formats.values()) + "P" * self.visits_atoms
 
-    def blocks(self, launch: Launch, arguments: Sequence) -> int:
-        """Return the blocks of a launch.
+    def blocks(self, launch: Launch) -> Callable[[Sequence], int]:
+        """Return the function that counts the blocks of a launch.
 
         Parameters
         ----------
         launch : Launch
             The kernel's row.
-        arguments : sequence
-            Its arguments.
 
         Returns
         -------
-        int
-            0: there is nothing to do.
-
-        Raises
-        ------
-        ValueError
-            If CUDA cannot launch that many.
+        callable
+            From the kernel's arguments to the number of blocks, 0 if there is nothing to do. It raises ValueError if
+            CUDA cannot launch that many.
         """
-        given = dict(zip(self.formats, arguments, strict=False))
-        if self.block == ATOM:
-            blocks = given["n_atoms"]
-        elif self.block == SUM:
-            blocks = given["n_types"] * (given["n_examples"] if given["per_example"] else 1)
-        else:
-            x, y, z = _POINTS.unpack_from(given["geometry"], _POINTS_OFFSET)
-            blocks = -(-x // launch.x) * -(-y // launch.y) * -(-z // launch.z) * given["n_examples"]
-        if blocks > MAX_BLOCKS:
-            raise ValueError(f"{self.name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
-        return blocks
+        at = {name: place for place, name in enumerate(self.formats)}
+
+        def of_atoms(arguments: Sequence) -> int:
+            return arguments[at["n_atoms"]]
+
+        def of_sums(arguments: Sequence) -> int:
+            return arguments[at["n_types"]] * (arguments[at["n_examples"]] if arguments[at["per_example"]] else 1)
+
+        def of_tiles(arguments: Sequence) -> int:
+            x, y, z = _POINTS.unpack_from(arguments[at["geometry"]], _POINTS_OFFSET)
+            return -(-x // launch.x) * -(-y // launch.y) * -(-z // launch.z) * arguments[at["n_examples"]]
+
+        of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles}[self.block]
+
+        def count(arguments: Sequence) -> int:
+            blocks = of(arguments)
+            if blocks > MAX_BLOCKS:
+                raise ValueError(f"{self.name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
+            return blocks
+
+        return count
 
 
 def _visiting_atoms(name: str, block: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Kernel:

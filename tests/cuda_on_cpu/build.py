@@ -1,10 +1,10 @@
-"""Build what runs the CUDA kernels and PyCUDA without a GPU.
+"""Build what runs the CUDA kernels and their drivers without a GPU.
 
-    python tests/cuda_on_cpu/build.py kernels driver pycuda
+    python tests/cuda_on_cpu/build.py kernels driver bindings pycuda
 
 Everything lands in ``build/cuda_on_cpu`` (or ``CUDA_ON_CPU``): the kernels compiled by g++ through cuda_shim.h, one
-library a precision; a stand-in ``libcuda.so.1``; PyCUDA, built against NVIDIA's headers from PyPI and the stand-in,
-in ``site``. What is up to date is left alone. To use the last two:
+library a precision; a stand-in ``libcuda.so.1``; in ``site`` cuda.bindings, and PyCUDA, built against NVIDIA's headers
+from PyPI and the stand-in. What is up to date is left alone. To use the last three:
 ``LD_LIBRARY_PATH=build/cuda_on_cpu PYTHONPATH=build/cuda_on_cpu/site``.
 """
 
@@ -23,6 +23,7 @@ SITE = TARGET / "site"
 ABI = runpy.run_path(str(REPOSITORY / "gridgrad" / "kernels" / "abi.py"))
 REALS = tuple(ABI["PRECISIONS"].values())
 PYCUDA = "pycuda==2026.1"
+BINDINGS = ("cuda-bindings==13.5.0", "cuda-pathfinder==1.9.0")  # those of torch 2.14.1
 # one minor version of the headers: PyCUDA is compiled against them
 HEADERS = ("nvidia-cuda-runtime==13.0.96", "nvidia-cuda-profiler-api==13.0.85")
 
@@ -104,6 +105,15 @@ def build_driver():
     record.write_text(digest)
 
 
+def build_bindings():
+    """Install cuda.bindings into ``site``."""
+    build_driver()
+    record, digest = stamp("bindings", [], BINDINGS, sys.version)
+    if not current(record, digest, SITE / "cuda" / "bindings"):
+        install(*BINDINGS)
+        record.write_text(digest)
+
+
 def build_pycuda():
     """Build PyCUDA from source into ``site``, with no toolkit: its settings file says where things are."""
     build_driver()
@@ -129,7 +139,7 @@ def build_pycuda():
     record.write_text(digest)
 
 
-BUILDERS = {"kernels": build_kernels, "driver": build_driver, "pycuda": build_pycuda}
+BUILDERS = {"kernels": build_kernels, "driver": build_driver, "bindings": build_bindings, "pycuda": build_pycuda}
 
 if __name__ == "__main__":
     for product in sys.argv[1:] or BUILDERS:

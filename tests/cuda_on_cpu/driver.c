@@ -3,7 +3,7 @@
 // Work is done when it is submitted. What happened is kept in a journal that tests read through ctypes.
 //
 // Settings: STANDIN_NO_DEVICE=1 (cuInit fails), STANDIN_CAPABILITY=130 (of both devices; default 90),
-// STANDIN_OUT_OF_MEMORY=1 (modules do not load).
+// STANDIN_OUT_OF_MEMORY=1 (modules do not load), STANDIN_LAUNCH_FAILS=1.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -17,7 +17,7 @@ typedef int CUresult;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NOT_SUPPORTED = 801, NO_DEVICE = 100,
     INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500,
-    CAPTURE_UNSUPPORTED = 900
+    LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900
 };
 enum { DEVICES = 2, DEPTH = 64, JOURNAL = 4096 };
 
@@ -38,11 +38,13 @@ typedef struct {                                                // read by tests
 
 Entry standin_journal[JOURNAL];
 long standin_entries;
+int standin_skip;                       // launches are noted and not run: for timing the host
 int standin_stack_depth(void);
 
 static int initialized;
 static long captures, open_capture;
 static Context primary[DEVICES] = {{0, 0}, {1, 0}};
+static Stream *const LEGACY = (Stream *)1;                     // CU_STREAM_LEGACY: the default stream, by name
 static __thread Context *stack[DEPTH];
 static __thread int depth;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -234,25 +236,30 @@ CUresult cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, un
                         unsigned block_y, unsigned block_z, unsigned shared, Stream *stream, void **parameters, void **extra)
 {
     NEED_CONTEXT;
+    if (stream == LEGACY)
+        stream = NULL;
     if (function->context != stack[depth - 1] || (stream && stream->context != function->context))
         return INVALID_HANDLE;
     if (!grid_x || !grid_y || !grid_z || !block_x || parameters || !extra)
         return INVALID_VALUE;
     if (!stream && open_capture)
         return CAPTURE_UNSUPPORTED;
+    if (getenv("STANDIN_LAUNCH_FAILS"))
+        return LAUNCH_FAILED;
     const unsigned grid[3] = {grid_x, grid_y, grid_z}, block[3] = {block_x, block_y, block_z};
     Entry *entry = note("launch", stream, NULL, capture_of(stream));
     strncpy(entry->name, function->name, sizeof entry->name - 1);
     entry->grid = grid_x;
     entry->block = block_x;
     entry->bytes = *(size_t *)extra[3];
-    function->kernel(grid, block, extra[1], entry->bytes);
+    if (!standin_skip)
+        function->kernel(grid, block, extra[1], entry->bytes);
     return SUCCESS;
 }
 
 CUresult cuGetProcAddress_v2(const char *name, void **pointer, int version, unsigned long long flags, int *status)
 {
-    static const char *const suffixes[] = {"_v3", "_v2", ""};
+    static const char *const suffixes[] = {"", "_v2", "_v3"};   // the plain name is declared only where it is asked for
     void *self = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
     *pointer = NULL;
     for (int i = 0; i < 3 && !*pointer; i++) {

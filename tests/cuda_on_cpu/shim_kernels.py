@@ -37,11 +37,11 @@ class ShimKernels:
         return abi.Launch.unpack(ctypes.string_at(find(ctypes.byref(n_bytes)), n_bytes.value))
 
     def launch(self, kernel, row, *arguments):
-        """Launch by packed arguments, as PyCUDA does; raise for what is reported, as with GRIDGRAD_CHECK=1."""
+        """Launch by packed arguments, as on a GPU; raise for what is reported, as with GRIDGRAD_CHECK=1."""
         self.fault[:] = (0,) * len(self.fault)
         if kernel.visits_atoms:  # the last is the number of threads
             arguments = *arguments[:-1], ctypes.addressof(self.fault)
-        blocks = kernel.blocks(row, arguments)
+        blocks = kernel.blocks(row)(arguments)
         if blocks:
             packed = struct.pack(kernel.gpu_format, *arguments)
             grid, block = (ctypes.c_uint * 3)(blocks, 1, 1), (ctypes.c_uint * 3)(row.threads, 1, 1)

@@ -1,7 +1,7 @@
 """The CUDA kernels as cubins: found, compiled at first use, and kept on disk.
 
-``GRIDGRAD_CUDA_COMPILER`` (``nvcc`` or ``nvrtc``) forces a compiler; by default it is nvcc, through PyCUDA, where it is
-on the path and knows the device, else NVRTC. ``GRIDGRAD_CACHE_DIR`` says where cubins are kept; by default
+``GRIDGRAD_CUDA_COMPILER`` (``nvcc`` or ``nvrtc``) forces a compiler; by default it is nvcc, where it is on the path
+and knows the device, else NVRTC. ``GRIDGRAD_CACHE_DIR`` says where cubins are kept; by default
 ``gridgrad`` in ``XDG_CACHE_HOME`` or ``~/.cache``. A cache that cannot be written to is done without.
 """
 
@@ -148,20 +148,14 @@ def _compile(compiler: str, real: str, architecture: int) -> bytes:
         main = headers[MAIN]
         arch = f"--gpu-architecture=sm_{architecture}"
         return nvrtc.load().compile(main, MAIN, [*options(real), arch], headers)[0]
-    from pycuda import compiler as pycuda_compiler
-    from pycuda.driver import CompileError as PycudaCompileError
-
-    try:
-        return pycuda_compiler.compile(
-            sources()[MAIN],
-            options=options(real),
-            no_extern_c=True,
-            arch=f"sm_{architecture}",
-            cache_dir=False,
-            include_dirs=[str(folder())],
-        )
-    except PycudaCompileError as error:
-        raise CompileError(f"nvcc: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="gridgrad-") as made:
+        for name, text in sources().items():
+            Path(made, name).write_text(text, encoding="utf-8")
+        command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", *options(real), "-o", "kernels.cubin", MAIN]
+        done = subprocess.run(command, cwd=made, capture_output=True, text=True)
+        if done.returncode:
+            raise CompileError(f"{' '.join(command)}: {done.stdout}{done.stderr}".rstrip())
+        return Path(made, "kernels.cubin").read_bytes()
 
 
 def cache_folder() -> Path:

@@ -1,61 +1,26 @@
-"""CUDA devices through PyCUDA: primary contexts, loaded kernels, launches by address. Knows nothing of torch.
+"""CUDA devices: primary contexts, loaded kernels, launches by address. Knows nothing of torch.
 
-Nothing here touches PyCUDA or a driver before the first `Device`. A context is pushed around each call and popped
-after it, so that any thread may launch, and none ends with a context pushed.
+Nothing here touches a driver before the first `Device`. A context is pushed around each call and popped after it, so
+that any thread may launch, and none ends with a context pushed.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
+import struct
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from threading import Lock
-from types import ModuleType
 from typing import NamedTuple, Protocol
 
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import cubins
+from gridgrad.kernels.gpu.driver import Driver, driver
 
-__all__ = ["DefaultStream", "Device", "Kernels", "driver", "eager"]
+__all__ = ["DefaultStream", "Device", "Kernels", "eager"]
 
 _INDEX = abi.FAULTS.index("index")
-
-
-@cache
-def driver() -> ModuleType:
-    """Import and initialise PyCUDA's driver module.
-
-    Returns
-    -------
-    module
-        ``pycuda.driver``.
-
-    Raises
-    ------
-    ImportError
-        If PyCUDA is not installed or finds no driver library; the message says what to install.
-    RuntimeError
-        If the driver finds no device.
-    """
-    try:
-        module = importlib.import_module("pycuda.driver")
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "pycuda":
-            raise ImportError(
-                "CUDA tensors need PyCUDA, which is not installed: pip install 'gridgrad[cuda]' "
-                "(how to get it built, also without a CUDA toolkit: docs/gpu.md)"
-            ) from error
-        raise ImportError(
-            f"PyCUDA is installed but does not load ({error}). It needs the NVIDIA driver's libcuda.so.1 and has to be "
-            "built for this Python and numpy: pip install --force-reinstall --no-cache-dir pycuda (docs/gpu.md)"
-        ) from error
-    try:
-        module.init()
-    except module.Error as error:
-        raise RuntimeError(f"the NVIDIA driver finds no usable device: {error}") from error
-    return module
 
 
 class Module(NamedTuple):
@@ -72,24 +37,17 @@ class Device:
     ----------
     ordinal : int
         Number of the device, the same as torch's.
+    through : Driver, optional
+        What to reach it through; default `driver.driver`.
     """
 
-    def __init__(self, ordinal: int):
-        drv = driver()
-        device = drv.Device(ordinal)
-        major, minor = device.compute_capability()
+    def __init__(self, ordinal: int, through: Driver | None = None):
         self.ordinal = ordinal
-        self.name = device.name()
-        self.architecture = 10 * major + minor
-        self.context = device.retain_primary_context()
+        self.context = (through or driver()).context(ordinal)
+        self.name, self.architecture = self.context.name, self.context.architecture
         self._lock = Lock()
         self._modules = {}
-        self.context.push()
-        try:
-            self.fault = drv.pagelocked_zeros(len(abi.FAULTS), "int32", mem_flags=drv.host_alloc_flags.DEVICEMAP)
-            self.fault_address = int(self.fault.base.get_device_pointer())
-        finally:
-            drv.Context.pop()
+        self.fault, self.fault_address = self.context.mapped_words(len(abi.FAULTS))
         atexit.register(self.close)
 
     def module(self, real: str) -> Module:
@@ -118,23 +76,16 @@ class Device:
             return self._modules[real]
 
     def _load(self, image: bytes) -> Module:
-        drv = driver()
-        self.context.push()
+        context = self.context
         try:
-            module = drv.module_from_buffer(image)
-            functions, launches = {}, {}
-            for name, kernel in abi.KERNELS.items():
-                functions[name] = module.get_function(name)
-                functions[name].prepare(kernel.gpu_format)
-                address, n_bytes = module.get_global(f"launch_{name}")
-                row = bytearray(n_bytes)
-                drv.memcpy_dtoh(row, address)
-                launches[name] = abi.Launch.unpack(row)
-            return Module(functions, launches)
-        except drv.MemoryError as error:
+            module = context.load(image)
+        except MemoryError as error:
             raise MemoryError(f"cuda:{self.ordinal} ({self.name}) has no memory left to load the kernels") from error
-        finally:
-            drv.Context.pop()
+        functions, launches = {}, {}
+        for name, kernel in abi.KERNELS.items():
+            functions[name] = context.function(module, name, struct.calcsize(kernel.gpu_format))
+            launches[name] = abi.Launch.unpack(context.constant(module, f"launch_{name}"))
+        return Module(functions, launches)
 
     def raise_fault(self, seen: str) -> None:
         """Raise for what the kernels reported, if anything, and forget it.
@@ -150,7 +101,8 @@ class Device:
             For a type index >= n_types or, with ``GRIDGRAD_CHECK=1``, a radius <= 0.
         """
         seen_faults = dict(zip(abi.FAULTS, self.fault.tolist(), strict=True))
-        self.fault[:] = 0
+        for word in range(len(abi.FAULTS)):
+            self.fault[word] = 0
         if seen_faults["index"]:
             raise ValueError(
                 f"types: {seen} had an index >= n_types on cuda:{self.ordinal}; expected indices below n_types "
@@ -160,19 +112,14 @@ class Device:
             raise ValueError(f"radii: {seen} had a radius <= 0 on cuda:{self.ordinal}; expected radii > 0")
 
     def close(self) -> None:
-        """Give back modules and the primary context, at exit: PyCUDA's destructor mistakes it for its own."""
+        """Give back modules and the primary context, at exit."""
         self._modules.clear()
         self.fault = None
-        self.context.detach()
+        self.context.close()
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        drv = driver()
-        self.context.push()
-        try:
-            drv.Context.synchronize()
-        finally:
-            drv.Context.pop()
+        self.context.synchronize()
 
 
 def eager() -> bool:
@@ -190,14 +137,14 @@ class Streams(Protocol):
     """Where to launch."""
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
-        """Return PyCUDA's stream to launch on, None for the default one, and what to call after the launch."""
+        """Return the stream to launch on, as `Context.launch` takes it, and what to call after the launch."""
 
 
 class DefaultStream:
     """The default stream of the context."""
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
-        """Return PyCUDA's stream to launch on, and what to call after the launch.
+        """Return the stream to launch on, and what to call after the launch.
 
         Returns
         -------
@@ -225,47 +172,45 @@ class Kernels:
         self._real = real
         self._streams = streams
         for name in abi.KERNELS:
-            setattr(self, name, partial(self.launch, name))
+            setattr(self, name, partial(self._first_call, name))
 
-    def launch(self, name: str, *arguments: object) -> None:
-        """Launch a kernel.
+    def _first_call(self, name: str, *arguments: object) -> None:
+        # loads the module; later calls find what a launch needs in its place
+        module = self._device.module(self._real)
+        for each, kernel in abi.KERNELS.items():
+            row, pack = module.launches[each], struct.Struct(kernel.gpu_format).pack
+            ready = module.functions[each], kernel.blocks(row), row.threads, pack, kernel.visits_atoms
+            setattr(self, each, partial(self._launch, *ready))
+        getattr(self, name)(*arguments)
 
-        Parameters
-        ----------
-        name : str
-            The kernel.
-        *arguments
-            The arguments that `abi` names, without the fault words.
-
-        Raises
-        ------
-        ValueError
-            If CUDA cannot launch that many blocks; if an earlier call was given a type index >= n_types; with
-            ``GRIDGRAD_CHECK=1``, if this one was, or a radius <= 0.
-        """
+    def _launch(
+        self,
+        function: object,
+        count: Callable[[tuple], int],
+        threads: int,
+        pack: Callable[..., bytes],
+        visits_atoms: bool,
+        *arguments: object,
+    ) -> None:
+        # arguments: those that abi names, without the fault words. ValueError: CUDA cannot launch that many blocks; an
+        # earlier call was given a type index >= n_types; with GRIDGRAD_CHECK=1 this one was, or a radius <= 0
         device = self._device
-        functions, launches = device.module(self._real)
-        if eager():  # what earlier calls left, also those before it was asked for
+        checked = eager()
+        if checked:  # what earlier calls left, also those before it was asked for
             device.synchronize()
             device.raise_fault("an earlier call")
         elif device.fault[_INDEX]:
             device.raise_fault("an earlier call")
-        kernel, row = abi.KERNELS[name], launches[name]
-        blocks = kernel.blocks(row, arguments)
+        blocks = count(arguments)
         if blocks == 0:
             return
-        if kernel.visits_atoms:
-            arguments = (*arguments, device.fault_address)
+        packed = pack(*arguments, device.fault_address) if visits_atoms else pack(*arguments)
         stream, join = self._streams.fork()
         try:
-            device.context.push()
-            try:
-                functions[name].prepared_async_call((blocks, 1, 1), (row.threads, 1, 1), stream, *arguments)
-            finally:
-                driver().Context.pop()
+            device.context.launch(function, blocks, threads, stream, packed)
         finally:  # a capture with a side stream that nobody waits for is lost, whatever was launched
             if join is not None:
                 join()
-        if eager():
+        if checked:
             device.synchronize()
             device.raise_fault("this call")

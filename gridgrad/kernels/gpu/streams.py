@@ -1,7 +1,7 @@
 """The CUDA kernels on torch's devices, in torch's primary contexts, on torch's current streams.
 
 `kernels` returns the functions of gridgrad.kernels.cpu's kernels, without the number of threads. Nothing here touches
-PyCUDA, a driver or a compiler before the first call; `device` has the part that does not need torch.
+a driver or a compiler before the first call; `device` has the part that does not need torch.
 
 A type index >= n_types is reported by a later call, without waiting for the GPU, or by `check`; a radius <= 0 gives
 NaN.
@@ -12,25 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 
 from gridgrad.kernels.abi import PRECISIONS
 from gridgrad.kernels.gpu import cubins
-from gridgrad.kernels.gpu.device import Device, Kernels, driver
+from gridgrad.kernels.gpu.device import Device, Kernels
+from gridgrad.kernels.gpu.driver import choices, driver
 
-__all__ = ["TorchStreams", "availability", "check", "kernels"]
+__all__ = ["TorchStreams", "availability", "check", "kernels", "parts"]
+
+
+class _Side(NamedTuple):
+    """A stream of the driver's beside one of torch's, and the events between them, recorded anew by each launch."""
+
+    stream: object
+    torch: torch.cuda.Stream
+    begin: torch.cuda.Event
+    end: torch.cuda.Event
+
+    def join(self, current: torch.cuda.Stream) -> None:
+        self.end.record(self.torch)
+        current.wait_event(self.end)
 
 
 class TorchStreams:
     """Torch's current stream on a device.
 
-    PyCUDA cannot launch on a stream that it did not create, except on the default one. So each of torch's other streams
-    gets a stream of PyCUDA's to its side, which waits for it before a launch and which it waits for after: two events,
-    in the order that CUDA graph capture records as well. No two of torch's streams share one: a launch on one stream
-    must not be captured into the graph of another.
+    cuda.bindings launches on it. PyCUDA cannot launch on a stream that it did not create, except on the default one.
+    So each of torch's other streams gets a stream of PyCUDA's to its side, which waits for it before a launch and which
+    it waits for after: two events, in the order that CUDA graph capture records as well. No two of torch's streams
+    share one: a launch on one stream must not be captured into the graph of another.
 
     Temporaries of a call need no ``record_stream``, though a stream that torch does not know reads them: whatever torch
     makes of their memory next is ordered after the launch, since the stream on which they were allocated, the current
@@ -43,38 +57,38 @@ class TorchStreams:
     """
 
     def __init__(self, device: Device):
-        self._device = device
+        self._context = device.context
+        self._any_stream = device.context.any_stream
         self._torch_device = torch.device("cuda", device.ordinal)
         self._lock = Lock()
         self._sides = {}
 
-    def _side(self, handle: int) -> tuple[object, torch.cuda.Stream]:
+    def _new_side(self, handle: int) -> _Side:
         with self._lock:
             if handle not in self._sides:
-                drv = driver()
-                self._device.context.push()
-                try:
-                    stream = drv.Stream(1)  # CU_STREAM_NON_BLOCKING, as torch's own
-                finally:
-                    drv.Context.pop()
-                self._sides[handle] = stream, torch.cuda.ExternalStream(stream.handle, self._torch_device)
+                stream, address = self._context.side_stream()
+                beside = torch.cuda.ExternalStream(address, self._torch_device)
+                self._sides[handle] = _Side(stream, beside, torch.cuda.Event(), torch.cuda.Event())
             return self._sides[handle]
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
-        """Return PyCUDA's stream to launch on, and what to call after the launch.
+        """Return the stream to launch on, and what to call after the launch.
 
         Returns
         -------
         tuple
-            (None, None) on torch's default stream.
+            (torch's stream, None) where the driver takes it; (None, None) on torch's default stream.
         """
         current = torch.cuda.current_stream(self._torch_device)
         handle = current.cuda_stream
         if handle == 0:
             return None, None
-        stream, side = self._side(handle)
-        side.wait_stream(current)
-        return stream, partial(current.wait_stream, side)
+        if self._any_stream:
+            return handle, None
+        side = self._sides.get(handle) or self._new_side(handle)
+        side.begin.record(current)
+        side.torch.wait_event(side.begin)
+        return side.stream, partial(side.join, current)
 
 
 _kernels: dict[tuple[str, int], Kernels] = {}
@@ -100,7 +114,7 @@ def kernels(precision: str, device: torch.device) -> Kernels:
     Raises
     ------
     ImportError, RuntimeError
-        If PyCUDA, the driver or a device is missing; the message says what to install.
+        If a package that drives it, the NVIDIA driver or a device is missing; the message says what to install.
     """
     ordinal = device.index if device.index is not None else torch.cuda.current_device()
     found = _kernels.get((precision, ordinal))
@@ -147,16 +161,30 @@ def availability() -> tuple[bool, str]:
     if not torch.cuda.is_available():
         return False, "torch finds no NVIDIA driver or no device"
     try:
-        drv = driver()
-        devices = [drv.Device(ordinal) for ordinal in range(drv.Device.count())]
-        names = [f"{device.name()} ({'.'.join(map(str, device.compute_capability()))})" for device in devices]
+        used = driver()
+        names = [f"{name} ({number // 10}.{number % 10})" for name, number in used.devices()]
         compilers = [f"{name} {number}" for name, (number, _) in cubins.compilers().items()]
     except (ImportError, RuntimeError, ValueError) as error:
         return False, str(error)
     if not compilers:
         return False, "no compiler for the kernels: pip install 'nvidia-cuda-nvrtc'"
+    return True, f"{', '.join(names)}; {used.name}; {', '.join(compilers)}"
+
+
+def parts() -> dict[str, str]:
+    """Return what could drive and compile for a GPU here, whether or not there is one.
+
+    Returns
+    -------
+    dict of str
+        ``CUDA driver``: which package is in use and why not the other; ``CUDA compiler``: those that are there.
+    """
     try:
-        pycuda = version("pycuda")
-    except PackageNotFoundError:
-        pycuda = "of unknown version"
-    return True, f"{', '.join(names)}; PyCUDA {pycuda}; {', '.join(compilers)}"
+        found = "; ".join(f"{name}: {says}" for name, says in choices().items())
+    except (RuntimeError, ValueError) as error:
+        found = str(error)
+    try:
+        compilers = ", ".join(f"{name} {number}" for name, (number, _) in cubins.compilers().items())
+    except (RuntimeError, ValueError) as error:
+        compilers = str(error)
+    return {"CUDA driver": found, "CUDA compiler": compilers or "none"}
