@@ -1,5 +1,7 @@
 """Grids read back: what `write` and other programs have written, and what must be refused."""
 
+import bz2
+import gzip
 import io
 import os
 import pickle
@@ -173,6 +175,17 @@ def test_files_beyond_the_limit(tmp_path, grid, suffix):
     (path,) = write(tmp_path / f"g{suffix}", grid)
     refused(path, "limit of size|expected at most", size_limit=500)
     read(path, size_limit=100_000)
+
+
+@pytest.mark.parametrize("module", [gzip, bz2])
+def test_volumes_that_unpack_beyond_the_limit(tmp_path, module):
+    needs(".mrc")
+    volume = DensityGrid(np.ones((1, 20, 20, 20), np.float32), ("a",), ORIGIN, 0.5)
+    (path,) = write(tmp_path / "g.mrc", volume)
+    path.write_bytes(module.compress(path.read_bytes()))
+    assert path.stat().st_size < 1024
+    refused(path, "more than 33023 bytes, the limit of size", size_limit=33023)
+    np.testing.assert_array_equal(read(path, size_limit=33024).density, volume.density)
 
 
 class Bomb:

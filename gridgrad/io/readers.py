@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import math
 import re
 import warnings
@@ -55,17 +57,23 @@ def read(path: str | Path, *, size_limit: int = SIZE_LIMIT) -> DensityGrid:
     try:
         grid = _READERS[suffix](path, size_limit)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {_cut(error)}") from error
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # zip, zlib, NumPy and torch raise what they like for bytes that make no sense
         if isinstance(error, OSError) and error.filename:
             raise
-        raise ValueError(f"{path}: truncated or broken: {error}") from error
+        raise ValueError(f"{path}: truncated or broken: {_cut(error)}") from error
     if not np.isfinite(grid.density).all():
         place = tuple(np.argwhere(~np.isfinite(grid.density))[0].tolist())
         raise ValueError(f"{path}: density: got {grid.density[place]} at {place}, expected finite numbers")
     return grid
+
+
+def _cut(error: Exception) -> str:
+    """Return the first 300 characters of a message: zip and NumPy put what they have found into theirs."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 # --- .npz and .pt -----------------------------------------------------------------------------------------------------
@@ -214,9 +222,13 @@ def _isotropic(delta: np.ndarray) -> float:
 
 
 def _read_mrc(path: Path, size_limit: int) -> DensityGrid:
-    size = path.stat().st_size
-    if size > size_limit:
-        raise ValueError(f"got {size} bytes, expected at most {size_limit}")
+    with open(path, "rb") as file:
+        magic = file.read(2)
+    unpacked = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(magic, open)  # as mrcfile does
+    with unpacked(path, "rb") as file:
+        file.seek(size_limit)
+        if file.read(1):
+            raise ValueError(f"got more than {size_limit} bytes, the limit of size")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:

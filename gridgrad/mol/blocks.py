@@ -130,8 +130,8 @@ def _symbol_columns(lines: list[str]) -> Iterable[tuple[int, int, int]]:
             atoms = line.startswith("M  V30 BEGIN ATOM") or (atoms and not line.startswith("M  V30 END ATOM"))
             if atoms and (match := re.match(r"M  V30 +\d+ +(\S+) ", line)):
                 yield number, *match.span(1)
-    elif len(lines) > 3 and lines[3][:3].strip().isdigit():
-        for number in range(4, min(4 + int(lines[3][:3]), len(lines))):
+    elif len(lines) > 3 and (count := lines[3][:3].strip()).isdecimal():
+        for number in range(4, min(4 + int(count), len(lines))):
             yield number, 31, 34
 
 

@@ -22,6 +22,7 @@ from gridgrad.mol.text import Lines
 
 __all__ = ["cif_records"]
 
+_CHARGE = re.compile(r"[+-]?[0-9]{1,2}")
 _SITES = "_atom_site."
 _ORDERS = {"SING": 1, "DOUB": 2, "TRIP": 3}
 _COMPONENT = "_chem_comp_atom."
@@ -134,7 +135,7 @@ def _templates(block: Any) -> dict[str, Template]:
         element = atomic_number(symbol) if symbol else 0
         charge = _word(row[3]) if row.has(3) else "0"
         if element != 1:
-            charge = int(charge) if charge.lstrip("+-").isdecimal() else 0
+            charge = int(charge) if _CHARGE.fullmatch(charge) else 0
             residues.setdefault(_word(row[0]), {})[_word(row[1])] = element, charge
     bonds: dict[str, list[tuple[str, str, int]]] = {}
     for row in block.find("_chem_comp_bond.", ["comp_id", "atom_id_1", "atom_id_2", "?value_order", "?type"]):

@@ -137,7 +137,7 @@ def _parse(path: Path, record: int, found: _Record, read_row: Callable[[str], tu
         raise MoleculeError(path, record, f"gemmi cannot parse this record: {error}") from error
     check_count(sum(model.count_atom_sites() for model in structure), len(rows), path, record)
     try:
-        connections = read("".join([*found.header, *text])).connections if found.header else ()
+        connections = read("".join([*found.header, *text])).connections if found.header and text else ()
     except (RuntimeError, ValueError):
         connections = ()
     return model_molecule(

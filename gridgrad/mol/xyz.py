@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from gridgrad.mol.text import Lines
 
 __all__ = ["xyz_records"]
 
+_DIGITS = 18  # of a number of atoms
 _EXTENDED = "species:S:1:pos:R:3"  # columns of an extended XYZ file that are those of a plain one
 
 
@@ -26,15 +26,16 @@ def xyz_records(lines: Lines) -> Records:
     """
     text = iter(lines)
     for line in text:
-        if not line.strip():
+        first = line.strip()
+        if not first:
             continue
-        if not line.strip().isdecimal():
+        if not first.isdecimal() or len(first) > _DIGITS:
             raise MoleculeError(
                 lines.path, lines.record, f"got {_shortened(line)}, expected the number of atoms of the record"
             )
-        count = int(line)
+        count = int(first)
         comment = next(text, "").strip()
-        rows = list(islice(text, min(count, sys.maxsize)))
+        rows = list(islice(text, count))
         yield lines.record, partial(_parse, lines.path, lines.record, count, comment, rows)
         lines.end_record()
 
