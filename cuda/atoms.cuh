@@ -15,7 +15,7 @@ struct Atoms {
     long long n_types;
     long long radius_example_stride;
     bool radius_by_type;
-    int *fault;                             // words FAULT_INDEX: an index >= T was seen; FAULT_RADIUS: a radius <= 0
+    int *fault;                             // the words FAULT_...: see FAULTS in gridgrad/kernels/abi.py
 };
 
 struct Tangents {                           // v = (v_r, v_w, v_R); absent: zero
@@ -32,18 +32,22 @@ struct Terms {                              // w_ik phi of an atom in channels t
     real radius;                            // R
 };
 
-struct Direction {                          // the derivatives of s at one atom, without delta and s, and along v
-    real ds_dr;                             // ds/dr = ds_dr delta
-    real ds_dR;                             // ds/dR = ds_dR s
-    real ds_dr_v[3];                        // ds/dr v_r = <ds_dr_v, delta>; ds_v/dr = ds_dr ds_dR_v delta - ds_dr_v
-    real ds_dR_v;                           // ds/dR v_R = ds_dR_v s; ds_v/dR = ds_dR (s_v + ds_dR_v s / 2)
+struct Direction {                          // v at one atom: R s_v = <xi, coords> + s radius
+    real coords[3];                         // -2 v_r
+    real radius;                            // -2 v_R
 };
+
+__device__ __forceinline__ long long read_once(const long long *p)
+{
+    // what may change meanwhile: what is checked is what is followed
+    return *(const volatile long long *)p;
+}
 
 __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
 {
     // offsets that do not rise from 0 to N lead to no foreign address
     if (atoms.offsets != nullptr) {
-        const long long i = atoms.offsets[b];
+        const long long i = read_once(atoms.offsets + b);
         return i < 0 ? 0 : i < atoms.n_atoms ? i : atoms.n_atoms;
     }
     return b * (atoms.n_atoms / atoms.n_examples);
@@ -51,17 +55,21 @@ __device__ __forceinline__ long long first_atom(const Atoms &atoms, long long b)
 
 __device__ __forceinline__ long long example_of(const Atoms &atoms, long long i)
 {
+    // -1: none, which is reported
     long long low = 0, high = atoms.n_examples;
     if (atoms.offsets == nullptr)
         return i / (atoms.n_atoms / atoms.n_examples);
     while (high - low > 1) {
         const long long middle = (low + high) / 2;
-        if (atoms.offsets[middle] <= i)
+        if (first_atom(atoms, middle) <= i)
             low = middle;
         else
             high = middle;
     }
-    return low;
+    if (first_atom(atoms, low) <= i && i < first_atom(atoms, low + 1))
+        return low;
+    atoms.fault[FAULT_EXAMPLE] = 1;
+    return -1;
 }
 
 __device__ __forceinline__ long long radius_slot(const Atoms &atoms, long long b, long long i, long long k)
@@ -73,6 +81,8 @@ __device__ __forceinline__ bool is_nan(const real *r, real radius)
 {
     return r[0] != r[0] || r[1] != r[1] || r[2] != r[2] || radius != radius;
 }
+
+__device__ __forceinline__ bool is_finite(real x) { return x - x == 0; }
 
 __device__ __forceinline__ bool has_weight(const Atoms &atoms, const real *v_weights, long long i, int k_begin,
                                            int k_end)
@@ -86,13 +96,15 @@ __device__ __forceinline__ bool has_weight(const Atoms &atoms, const real *v_wei
     return false;
 }
 
-__device__ __forceinline__ bool bad_index(const Atoms &atoms, long long i)
+__device__ __forceinline__ long long channel_of(const Atoms &atoms, long long i)
 {
-    // reported, never followed
-    const bool bad = atoms.index[i] >= atoms.n_types;
-    if (bad)
+    // of an index; -1: ignored, as a bad one is, which is reported
+    const long long k = read_once(atoms.index + i);
+    if (k >= 0 && k < atoms.n_types)
+        return k;
+    if (k >= 0)
         atoms.fault[FAULT_INDEX] = 1;
-    return bad;
+    return -1;
 }
 
 __device__ __forceinline__ real good_radius(const Atoms &atoms, real radius)
@@ -110,11 +122,9 @@ __device__ __forceinline__ Terms terms_of(const Atoms &atoms, long long b, long 
     // in all channels, the radius not yet read; none for an atom that is ignored
     Terms terms = {b, i, 0, (int)atoms.n_types, 0};
     if (atoms.index != nullptr) {
-        terms.k_end = 0;
-        if (atoms.index[i] >= 0 && !bad_index(atoms, i)) {
-            terms.k_begin = (int)atoms.index[i];
-            terms.k_end = terms.k_begin + 1;
-        }
+        const int k = (int)channel_of(atoms, i);
+        terms.k_begin = k < 0 ? 0 : k;
+        terms.k_end = k + 1;
     }
     return terms;
 }
@@ -137,17 +147,29 @@ __device__ __forceinline__ const real *weights_of(const real *weights, const Ato
     return weights + i * atoms.n_types + k;
 }
 
+__device__ __forceinline__ bool is_known(const Tangents &v, const Atoms &atoms, const Terms &terms)
+{
+    // not: v at the atom is not finite, and its second order NaN
+    for (int axis = 0; axis < 3; ++axis)
+        if (v.coords != nullptr && !is_finite(v.coords[3 * terms.i + axis]))
+            return false;
+    return v.radii == nullptr || is_finite(v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]);
+}
+
+__device__ __forceinline__ real minus_two(real v)
+{
+    // -2 v; NaN for an infinite v, since no zero hides a NaN
+    return -2 * (v + (v - v));
+}
+
 __device__ __forceinline__ Direction direction_of(const Tangents &v, const Atoms &atoms, const Terms &terms,
                                                   real radius_scale)
 {
     Direction along = {};
-    const real radius = terms.radius;
-    along.ds_dr = -2 / (radius * radius);
-    along.ds_dR = -2 / radius;
     if (v.coords != nullptr)
         for (int axis = 0; axis < 3; ++axis)
-            along.ds_dr_v[axis] = along.ds_dr * v.coords[3 * terms.i + axis];
+            along.coords[axis] = minus_two(v.coords[3 * terms.i + axis]);
     if (v.radii != nullptr)
-        along.ds_dR_v = along.ds_dR * radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)];
+        along.radius = minus_two(radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]);
     return along;
 }

@@ -92,12 +92,12 @@ extern "C" __global__ void __launch_bounds__(ATOM_THREADS)
 radii_sum(const real *partials, const long long *index, const long long *offsets, long long n_examples,
           long long n_atoms, long long n_types, int per_example, real *grad_radii)
 {
-    // Add the partial sums of density_backward*, in a fixed order, to (T,) or (B, T): a block per sum.
+    // Add the partial sums of density_backward*, in a fixed order and in float64, to (T,) or (B, T): a block per sum.
     const Atoms atoms = {nullptr, index, nullptr, nullptr, offsets, n_examples, n_atoms, n_types, 0, false, nullptr};
     const long long k = blockIdx.x % n_types, b = blockIdx.x / n_types;
     const long long begin = per_example ? first_atom(atoms, b) : 0;
     const long long end = per_example ? first_atom(atoms, b + 1) : n_atoms;
-    real sum[1] = {};
+    double sum[1] = {};
     for (long long i = begin + threadIdx.x; i < end; i += ATOM_THREADS) {
         if (index == nullptr)
             sum[0] += partials[i * n_types + k];
@@ -106,5 +106,5 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
     }
     block_sum(sum);
     if (threadIdx.x == 0)
-        grad_radii[blockIdx.x] = sum[0];
+        grad_radii[blockIdx.x] = (real)sum[0];
 }

@@ -5,6 +5,7 @@
 #define REAL double
 #endif
 typedef REAL real;
+#define REAL_MAX ((real)(sizeof(real) == 4 ? 3.402823466e38 : 1.7976931348623157e308))
 
 struct Profile {
     real core_rate;     // e^{-core_rate s}
@@ -30,6 +31,12 @@ __device__ __forceinline__ float real_floor(float x) { return floorf(x); }
 __device__ __forceinline__ double real_floor(double x) { return floor(x); }
 __device__ __forceinline__ float real_ceil(float x) { return ceilf(x); }
 __device__ __forceinline__ double real_ceil(double x) { return ceil(x); }
+
+__device__ __forceinline__ bool has_slope(const Profile &c)
+{
+    // not: binary, whose derivatives in coordinates and radii are zero, whatever the cotangents
+    return c.core_rate != 0;
+}
 
 // A NaN s compares false with cutoff_s and core_end, and so reaches the result through the tail.
 

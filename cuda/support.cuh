@@ -79,14 +79,14 @@ __device__ __forceinline__ real delta_of(const Position &position, int axis, int
     return real_fma((real)voxel, resolution, position.high[axis]) + position.low[axis];
 }
 
-__device__ __forceinline__ real square(real delta_x, real delta_y, real delta_z)
+__device__ __forceinline__ real square(real xi_x, real xi_y, real xi_z)
 {
-    return real_fma(delta_z, delta_z, real_fma(delta_y, delta_y, delta_x * delta_x));
+    return real_fma(xi_z, xi_z, real_fma(xi_y, xi_y, xi_x * xi_x));
 }
 
 struct Support { // in shared memory
     Position position;
-    real scale; // 1 / R^2
+    real per_radius; // 1 / R
     int first[3]; // first voxel of the support
     int count[3]; // voxels of the support; 0: nothing left
 };
@@ -96,7 +96,7 @@ struct Voxel { // of a thread
     int x, y, z;
     bool inside;
     long long offset; // inside its channel
-    real delta_x, delta_y, delta_z;
+    real xi_x, xi_y, xi_z;
     real s;
 };
 
@@ -104,6 +104,13 @@ __device__ __forceinline__ void fill(real *target, long long n, real value)
 {
     for (long long k = threadIdx.x; target != nullptr && k < n; k += ATOM_THREADS)
         target[k] = value;
+}
+
+__device__ __forceinline__ real per_radius_of(real radius)
+{
+    // 1 / R, finite, since an atom may sit on a point: 0 / R is 0; NaN stays
+    const real x = 1 / radius;
+    return x > REAL_MAX ? REAL_MAX : x;
 }
 
 __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const real *r,
@@ -119,11 +126,11 @@ __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Sc
         const real slack = real_min((real)0.01 + (real)1e-6 * real_abs(centre), (real)1e6);
         const real lowest = real_max(real_ceil(centre - extent - slack), (real)0);
         const real highest = real_min(real_floor(centre + extent + slack), (real)(int)(grid.points[axis] - 1));
-        const bool any = lowest <= highest;
+        const bool any = lowest <= highest && is_finite(r[axis]);
         a.first[axis] = any ? (int)lowest : 0;
         a.count[axis] = any ? (int)highest - (int)lowest + 1 : 0;
         split(a.position, axis, grid.origin[axis], r[axis]);
-        a.scale = 1 / (radius * radius);
+        a.per_radius = per_radius_of(radius);
     }
     __syncthreads();
     return a.count[0] > 0 && a.count[1] > 0 && a.count[2] > 0;
@@ -158,20 +165,20 @@ __device__ __forceinline__ bool next_voxel(Voxel &v, const Support &a, const Geo
     if (v.x >= a.count[0])
         return false;
     const int x = a.first[0] + v.x, y = a.first[1] + v.y, z = a.first[2] + v.z;
-    v.delta_x = delta_of(a.position, 0, x, scalars.resolution);
-    v.delta_y = delta_of(a.position, 1, y, scalars.resolution);
-    v.delta_z = delta_of(a.position, 2, z, scalars.resolution);
-    v.s = square(v.delta_x, v.delta_y, v.delta_z) * a.scale;
+    v.xi_x = delta_of(a.position, 0, x, scalars.resolution) * a.per_radius;
+    v.xi_y = delta_of(a.position, 1, y, scalars.resolution) * a.per_radius;
+    v.xi_z = delta_of(a.position, 2, z, scalars.resolution) * a.per_radius;
+    v.s = square(v.xi_x, v.xi_y, v.xi_z);
     v.inside = v.z < a.count[2] && !(v.s > scalars.profile.cutoff_s);
     v.offset = (x * grid.points[1] + y) * grid.points[2] + z;
     return true;
 }
 
-template <int N>
-__device__ __forceinline__ void block_sum(real (&v)[N])
+template <class T, int N>
+__device__ __forceinline__ void block_sum(T (&v)[N])
 {
     // fixed order: lanes by halves, then warps one after another; every thread gets the sums
-    __shared__ real partial[N][ATOM_WARPS];
+    __shared__ T partial[N][ATOM_WARPS];
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #pragma unroll

@@ -28,8 +28,8 @@ __host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (thread
 
 struct Listed {
     Position position;
-    real scale;             // 1 / R^2
-    real ds_dR_v;           // ds/dR v_R = ds_dR_v s
+    real per_radius;        // 1 / R
+    real v_radius;          // -2 v_R
 };
 
 struct Box {                // of voxels
@@ -44,13 +44,13 @@ struct Tile {               // in shared memory
     unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
     int kept[MAX_WARPS];
     int next;                               // first atom not listed for want of room
-    unsigned nan_bits;                      // bit k: channel k of 32 has a NaN weight
+    unsigned nan_bits;                      // bit k: channel k of 32 is NaN
     long long b;                            // example
     long long first;                        // its first atom
     int n;                                  // its atoms
     real widest;                            // largest radius of a channel, where each has its own
     Box box;
-    real ds_dR_u[LISTED]; // of the listed atoms, apart: a Listed is a power of two
+    real u_radius[LISTED]; // -2 u_R of the listed atoms, apart: a Listed is a power of two
 };
 
 __device__ __forceinline__ real gap(real low, real high)
@@ -59,18 +59,22 @@ __device__ __forceinline__ real gap(real low, real high)
     return real_max(real_max(low, -high), (real)0);
 }
 
-__device__ __forceinline__ bool reaches(const real (&position)[3], real scale, const Scalars &scalars, const Box &box)
+__device__ __forceinline__ bool is_infinite(const real (&position)[3])
 {
-    // false only if no voxel of the box lies inside the support; true for NaN
+    return real_max(real_max(real_abs(position[0]), real_abs(position[1])), real_abs(position[2])) > REAL_MAX;
+}
+
+__device__ __forceinline__ bool reaches(const real (&position)[3], real per_radius, const Scalars &scalars,
+                                        const Box &box)
+{
+    // false only if no voxel of the box lies inside the support; true for NaN; not for an infinite position
     const real h = scalars.resolution;
-    const real dx =
-        gap(real_fma((real)box.x, h, position[0]), real_fma((real)(box.x + box.size_x - 1), h, position[0]));
-    const real dy =
-        gap(real_fma((real)box.y, h, position[1]), real_fma((real)(box.y + box.size_y - 1), h, position[1]));
-    const real dz =
-        gap(real_fma((real)box.z, h, position[2]), real_fma((real)(box.z + box.size_z - 1), h, position[2]));
+    const real x = gap(real_fma((real)box.x, h, position[0]), real_fma((real)(box.x + box.size_x - 1), h, position[0]));
+    const real y = gap(real_fma((real)box.y, h, position[1]), real_fma((real)(box.y + box.size_y - 1), h, position[1]));
+    const real z = gap(real_fma((real)box.z, h, position[2]), real_fma((real)(box.z + box.size_z - 1), h, position[2]));
     const real any = position[0] + position[1] + position[2];   // fmax drops a NaN
-    return any != any || !((dx * dx + dy * dy + dz * dz) * scale > scalars.profile.cutoff_s * (real)1.0001);
+    return any != any
+           || !(square(x * per_radius, y * per_radius, z * per_radius) > scalars.profile.cutoff_s * (real)1.0001);
 }
 
 __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const Geometry &grid, const Scalars &scalars,
@@ -98,19 +102,25 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
             if (radius > tile.widest)
                 tile.widest = radius;
         }
+        const bool last = tile.b == atoms.n_examples - 1;
+        if (tile.n < 0 || (tile.b == 0 && tile.first != 0) || (last && tile.first + tile.n != atoms.n_atoms))
+            atoms.fault[FAULT_EXAMPLE] = 1;
     }
     __syncthreads();
 }
 
 __device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms, const real *u_weights,
-                                            const real *v_weights, const Scalars &scalars, long long i, real &radius)
+                                            const real *v_weights, const Scalars &scalars, long long i, long long &slot,
+                                            real &radius)
 {
     // false: atom i contributes nowhere
+    const long long k = atoms.index != nullptr ? channel_of(atoms, i) : 0;
     radius = tile.widest;
-    if (atoms.index != nullptr && (atoms.index[i] < 0 || bad_index(atoms, i)))
+    if (k < 0)
         return false;
     if (atoms.index != nullptr || !atoms.radius_by_type) {
-        radius = atoms.radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+        slot = radius_slot(atoms, tile.b, i, k);
+        radius = atoms.radii[slot];
         if (radius <= 0 && !has_weight(atoms, v_weights, i, 0, (int)atoms.n_types)
             && (u_weights == nullptr || !has_weight(atoms, u_weights, i, 0, (int)atoms.n_types)))
             return false;
@@ -133,13 +143,15 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
     for (; begin < end && count < LISTED; begin += threads) {
         const int ordinal = begin + (int)threadIdx.x;
         const long long i = tile.first + ordinal;
+        long long slot = 0;
         real radius = 0;
-        bool keep = ordinal < end && read_radius(tile, atoms, u_weights, v_weights, scalars, i, radius);
+        bool keep = ordinal < end && read_radius(tile, atoms, u_weights, v_weights, scalars, i, slot, radius);
         if (keep) {
             const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
                                       scalars.origin[1] - atoms.coords[3 * i + 1],
                                       scalars.origin[2] - atoms.coords[3 * i + 2]};
-            keep = reaches(position, 1 / (radius * radius), scalars, tile.box);
+            keep = is_nan(atoms.coords + 3 * i, radius)
+                   || (!is_infinite(position) && reaches(position, per_radius_of(radius), scalars, tile.box));
         }
         const unsigned votes = __ballot_sync(0xffffffffu, keep);
         if (lane == 0)
@@ -154,14 +166,11 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
             Listed &a = tile.atom[at];
             for (int axis = 0; axis < 3; ++axis)
                 split(a.position, axis, grid.origin[axis], atoms.coords[3 * i + axis]);
-            a.scale = 1 / (radius * radius);
+            a.per_radius = per_radius_of(radius);
             if (u_radii != nullptr)
-                tile.ds_dR_u[at] =
-                    -2 / radius * scalars.radius_scale
-                    * u_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+                tile.u_radius[at] = minus_two(scalars.radius_scale * u_radii[slot]);
             if (v_radii != nullptr)
-                a.ds_dR_v = -2 / radius * scalars.radius_scale
-                            * v_radii[radius_slot(atoms, tile.b, i, atoms.index != nullptr ? atoms.index[i] : 0)];
+                a.v_radius = minus_two(scalars.radius_scale * v_radii[slot]);
             tile.ordinal[at] = ordinal;
         }
         if (keep && at == LISTED)
@@ -176,8 +185,8 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
 __device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_weights, const real *v_weights,
                                             long long b, long long i, int k_begin, bool nan)
 {
-    // Bit k: atom i has a weight in channel k_begin + k, directions included; nan: one that is NaN or has a radius by
-    // type that is none. A warp asks together.
+    // Bit k: atom i has a weight in channel k_begin + k, directions included; nan: one that is not finite or
+    // has a radius by type that is none. A warp asks together.
     const int k = k_begin + threadIdx.x % 32;
     real weight = 0, u_weight = 0, v_weight = 0, radius = 1;
     if (k < atoms.n_types) {
@@ -189,7 +198,7 @@ __device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_we
     if (nan && bit) {
         if (atoms.radius_by_type)
             radius = good_radius(atoms, atoms.radii[radius_slot(atoms, b, i, k)]);
-        bit = weight != weight || u_weight != u_weight || v_weight != v_weight || radius != radius;
+        bit = !is_finite(weight) || !is_finite(u_weight) || !is_finite(v_weight) || radius != radius;
     }
     return __ballot_sync(0xffffffffu, bit);
 }

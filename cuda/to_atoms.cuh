@@ -18,18 +18,18 @@ struct ToAtoms {
 struct Group { // channels [k, k + GROUP) of an atom, in registers
     const real *__restrict__ grid; // G of the first
     real weights[GROUP];
-    real v_weights[GROUP];
+    real v_weights[GROUP]; // times R
     unsigned weighted;   // bit c: w_c G_c counts,
     unsigned v_weighted; // v_wc G_c counts,
     unsigned asked;      // G_c is to be read
 };
 
-__device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &terms, bool moved, int k,
+__device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &terms, bool has_slope, bool moved, int k,
                                             long long volume)
 {
     const real *weights = weights_of(call.atoms.weights, call.atoms, terms.i, k);
     const real *v_weights = weights_of(call.v.weights, call.atoms, terms.i, k);
-    const bool wants_theta = call.grad_coords != nullptr || call.grad_radii != nullptr;
+    const bool wants_theta = (call.grad_coords != nullptr || call.grad_radii != nullptr) && has_slope;
     Group group = {};
     group.grid = call.grad_density + (terms.b * call.atoms.n_types + k) * volume;
 #pragma unroll
@@ -37,7 +37,7 @@ __device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &te
         if (k + c < terms.k_end) {
             group.weights[c] = weights != nullptr ? weights[c] : (real)1;
             if (v_weights != nullptr)
-                group.v_weights[c] = v_weights[c];
+                group.v_weights[c] = terms.radius * v_weights[c];
             group.weighted |= (unsigned)(wants_theta && moved && group.weights[c] != 0) << c;
             group.v_weighted |= (unsigned)(wants_theta && group.v_weights[c] != 0) << c;
             group.asked |= (unsigned)(call.grad_weights != nullptr && moved) << c;
@@ -49,7 +49,7 @@ __device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &te
 
 struct Gathered {   // at a voxel
     real grad_w;    // sum_k w_k G_k
-    real grad_v;    // sum_k v_wk G_k
+    real grad_v;    // R sum_k v_wk G_k
 };
 
 __device__ __forceinline__ Gathered gather(const Group &group, long long volume, long long offset, real phi,
@@ -82,10 +82,10 @@ __device__ __forceinline__ void store_weights(real (&sum_weights)[GROUP], real *
 
 __device__ __forceinline__ void first_order(const Voxel &p, real first, real (&sum)[4])
 {
-    // sum += first = G w phi_s, times what ds/d(x, y, z, R) has beside constants
-    sum[0] += first * p.delta_x;
-    sum[1] += first * p.delta_y;
-    sum[2] += first * p.delta_z;
+    // sum += first = G w phi_s, times -R/2 ds/d(x, y, z, R) = (xi, s)
+    sum[0] += first * p.xi_x;
+    sum[1] += first * p.xi_y;
+    sum[2] += first * p.xi_z;
     sum[3] += first * p.s;
 }
 
@@ -94,16 +94,15 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
 {
     // sums += d/d(x, y, z, R); grad_weights[k - k_begin] = sum_p G_k phi
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    const real radius = terms.radius;
     __shared__ Support a;
     Voxel p;
     real sum[4] = {};
-    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, radius)) {
+    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
         fill(grad_weights, terms.k_end - terms.k_begin, 0);
         return;
     }
     for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
-        const Group group = read_group(call, terms, true, k, volume);
+        const Group group = read_group(call, terms, has_slope(scalars.profile), true, k, volume);
         real sum_weights[GROUP] = {};
         if (group.asked == 0)
             continue;
@@ -114,29 +113,28 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
             const real core = real_exp(-scalars.profile.core_rate * p.s);
             const real phi = profile(p.s, core, scalars.profile);
             const Gathered g = gather(group, volume, p.offset, phi, sum_weights);
-            first_order(p, g.grad_w * profile_slope(p.s, core, scalars.profile), sum);
+            const real phi_s = profile_slope(p.s, core, scalars.profile);
+            first_order(p, phi_s != 0 ? g.grad_w * phi_s : (real)0, sum);
         }
         store_weights(sum_weights, grad_weights, terms, k);
     }
     block_sum(sum);
-    sums[0] += -2 / (radius * radius) * sum[0];
-    sums[1] += -2 / (radius * radius) * sum[1];
-    sums[2] += -2 / (radius * radius) * sum[2];
-    sums[3] += -2 / radius * sum[3];
+    for (int n = 0; n < 4; ++n)
+        sums[n] += -2 * sum[n] / terms.radius;
 }
 
-__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real s_v, real first, real second,
-                                             real (&sum)[5])
+__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real R_s_v, real first,
+                                             real R_second, real (&sum)[5])
 {
-    // first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed, second ds/dr + first ds_v/dr
-    // = ds_dr delta by_delta - ds_dr_v by_v and second ds/dR + first ds_v/dR = ds_dR by_radius
-    const real turn = first * along.ds_dR_v;
-    const real by_delta = second + turn;
+    // first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s); what is to be summed, second ds/dr
+    // + first ds_v/dr = -2 / R^2 (xi by_xi - v_r by_v) and second ds/dR + first ds_v/dR = -2 / R^2 by_radius
+    const real turn = first * along.radius;
+    const real by_xi = R_second + turn;
     const real by_v = first;
-    const real by_radius = (second + (real)0.5 * turn) * p.s + first * s_v;
-    sum[0] += by_delta * p.delta_x;
-    sum[1] += by_delta * p.delta_y;
-    sum[2] += by_delta * p.delta_z;
+    const real by_radius = (R_second + (real)0.5 * turn) * p.s + first * R_s_v;
+    sum[0] += by_xi * p.xi_x;
+    sum[1] += by_xi * p.xi_y;
+    sum[2] += by_xi * p.xi_z;
     sum[3] += by_radius;
     sum[4] += by_v;
 }
@@ -151,13 +149,13 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
     __shared__ Support a;
     Voxel p;
     real sum[5] = {};
-    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
+    if (!has_slope(scalars.profile) || !place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
         fill(grad_weights, terms.k_end - terms.k_begin, 0);
         return;
     }
     const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
     for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
-        const Group group = read_group(call, terms, moved, k, volume);
+        const Group group = read_group(call, terms, true, moved, k, volume);
         real sum_weights[GROUP] = {};
         if (group.asked != 0) {
             rewind(p, a);
@@ -167,19 +165,19 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
                 const real core = real_exp(-scalars.profile.core_rate * p.s);
                 const real phi_s = profile_slope(p.s, core, scalars.profile);
                 const real phi_ss = profile_curvature(p.s, core, scalars.profile);
-                const real s_v = p.delta_x * along.ds_dr_v[0] + p.delta_y * along.ds_dr_v[1]
-                                 + p.delta_z * along.ds_dr_v[2] + along.ds_dR_v * p.s;
-                const Gathered g = gather(group, volume, p.offset, phi_s * s_v, sum_weights);
-                second_order(p, along, s_v, g.grad_w * phi_s, g.grad_w * phi_ss * s_v + g.grad_v * phi_s, sum);
+                const real R_s_v =
+                    p.xi_x * along.coords[0] + p.xi_y * along.coords[1] + p.xi_z * along.coords[2] + along.radius * p.s;
+                const Gathered g = gather(group, volume, p.offset, phi_s * R_s_v * a.per_radius, sum_weights);
+                second_order(p, along, R_s_v, g.grad_w * phi_s, g.grad_w * phi_ss * R_s_v + g.grad_v * phi_s, sum);
             }
         }
         store_weights(sum_weights, grad_weights, terms, k);
     }
     block_sum(sum);
-    sums[0] += along.ds_dr * sum[0] - along.ds_dr_v[0] * sum[4];
-    sums[1] += along.ds_dr * sum[1] - along.ds_dr_v[1] * sum[4];
-    sums[2] += along.ds_dr * sum[2] - along.ds_dr_v[2] * sum[4];
-    sums[3] += along.ds_dR * sum[3];
+    for (int n = 0; n < 3; ++n)
+        sum[n] += (real)0.5 * along.coords[n] * sum[4];
+    for (int n = 0; n < 4; ++n)
+        sums[n] += -2 * sum[n] / terms.radius / terms.radius;
 }
 
 __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
@@ -192,7 +190,7 @@ __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geo
     real *grad_weights = nullptr;
     if (call.grad_weights != nullptr)
         grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin;
-    if (is_nan(r, terms.radius)) {
+    if (is_nan(r, terms.radius) || (has_slope(scalars.profile) && !is_known(call.v, atoms, terms))) {
         fill(grad_weights, n, REAL_NAN);
         if (has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end))
             for (int c = 0; c < 4; ++c)
@@ -213,8 +211,15 @@ __device__ __forceinline__ void atom_gradients(const ToAtoms &call, const Geomet
     const long long i = blockIdx.x;
     const bool per_channel = atoms.weights != nullptr && atoms.radius_by_type;
     real sums[4] = {};
-    narrow(scalars, grid);
     const Terms terms = terms_of(atoms, example_of(atoms, i), i);
+    if (terms.b < 0) {
+        fill(call.grad_coords != nullptr ? call.grad_coords + 3 * i : nullptr, 3, 0);
+        fill(call.grad_weights != nullptr ? call.grad_weights + i * atoms.n_types : nullptr, atoms.n_types, 0);
+        if (call.grad_radii != nullptr)
+            fill(call.grad_radii + (per_channel ? i * atoms.n_types : i), per_channel ? atoms.n_types : 1, 0);
+        return;
+    }
+    narrow(scalars, grid);
     for (int k = terms.k_begin, k_end; k < terms.k_end; k = k_end) {
         k_end = per_channel ? k + 1 : terms.k_end;
         if (per_channel)
@@ -247,7 +252,7 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
     real sum[1] = {};
     narrow(scalars, grid);
     const Terms terms = terms_of(atoms, example_of(atoms, i), i);
-    for (int k = terms.k_begin; k < terms.k_end; ++k) {
+    for (int k = terms.k_begin; terms.b >= 0 && k < terms.k_end; ++k) {
         const real weight = atoms.weights != nullptr ? atoms.weights[i * atoms.n_types + k] : (real)1;
         if (weight == 0)
             continue;
@@ -261,10 +266,10 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
                 if (!p.inside)
                     continue;
                 const real core = real_exp(-scalars.profile.core_rate * p.s);
-                const real share = weight * profile(p.s, core, scalars.profile);
+                const real phi = profile(p.s, core, scalars.profile);
                 const real density = call.density[channel + p.offset];
-                if (share != 0 && density != 0)
-                    sum[0] += call.grad_density[channel + p.offset] * (share / density);
+                if (phi != 0 && density != 0)
+                    sum[0] += call.grad_density[channel + p.offset] * (weight * phi / density);
             }
         }
     }

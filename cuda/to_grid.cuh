@@ -23,38 +23,39 @@ __device__ __forceinline__ Corner corner_of(const Box &box)
             box.z + (ALONG_Z ? lane % (16 / VOXELS) * VOXELS : lane % 16)};
 }
 
-struct Along { // u, v or both at one atom, and the derivatives of s along them without delta and s
+struct Along { // u, v or both at one atom, each as a Direction
     real u[3], v[3];
-    real ds_dr, ds_dR_u, ds_dR_v, d2s_drdr_uv;
+    real u_radius, v_radius;
+    real per_radius;
     bool by_u, by_v;
 };
 
-__device__ __forceinline__ real profile_along(real s, real core, real delta_x, real delta_y, real delta_z,
-                                              const Along &a, const Profile &c)
+__device__ __forceinline__ real profile_along(real s, real core, real xi_x, real xi_y, real xi_z, const Along &a,
+                                              const Profile &c)
 {
-    // phi_u, phi_v or phi_uv
-    const real delta_u = delta_x * a.u[0] + delta_y * a.u[1] + delta_z * a.u[2];
-    const real delta_v = delta_x * a.v[0] + delta_y * a.v[1] + delta_z * a.v[2];
-    const real s_u = a.ds_dr * delta_u + a.ds_dR_u * s;
-    const real s_v = a.ds_dr * delta_v + a.ds_dR_v * s;
+    // phi_u, phi_v or phi_uv, from R s_u, R s_v and R^2 s_uv
+    const real xi_u = xi_x * a.u[0] + xi_y * a.u[1] + xi_z * a.u[2];
+    const real xi_v = xi_x * a.v[0] + xi_y * a.v[1] + xi_z * a.v[2];
+    const real R_s_u = xi_u + a.u_radius * s;
+    const real R_s_v = xi_v + a.v_radius * s;
     const real phi_s = profile_slope(s, core, c);
-    real value = phi_s * (a.by_u ? s_u : s_v);
+    real value = phi_s * (a.by_u ? R_s_u : R_s_v) * a.per_radius;
     if (a.by_u && a.by_v) {
-        const real s_uv = a.d2s_drdr_uv + a.ds_dr * (a.ds_dR_v * delta_u + a.ds_dR_u * delta_v)
-                          + (real)1.5 * a.ds_dR_u * a.ds_dR_v * s;
-        value = profile_curvature(s, core, c) * s_u * s_v + phi_s * s_uv;
+        const real RR_s_uv = (real)0.5 * (a.u[0] * a.v[0] + a.u[1] * a.v[1] + a.u[2] * a.v[2]) + a.v_radius * xi_u
+                             + a.u_radius * xi_v + (real)1.5 * a.u_radius * a.v_radius * s;
+        value = (profile_curvature(s, core, c) * R_s_u * R_s_v + phi_s * RR_s_uv) * a.per_radius * a.per_radius;
     }
     return s > c.cutoff_s ? (real)0 : value;
 }
 
 template <int DERIVATIVE, bool ALONG_Z>
 __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scalars, const Position &position,
-                                         real scale, real ds_dR_u, real ds_dR_v, const Corner &corner, long long i,
-                                         int k_begin, unsigned bits, real (&sums)[GROUP][VOXELS])
+                                         real per_radius, real u_radius, real v_radius, const Corner &corner,
+                                         long long i, int k_begin, unsigned bits, real (&sums)[GROUP][VOXELS])
 {
     // adds atom i to the channels k_begin + c of which bit c is set
     const Profile &c = scalars.profile;
-    const real delta_x = delta_of(position, 0, corner.x, scalars.resolution);
+    const real xi_x = delta_of(position, 0, corner.x, scalars.resolution) * per_radius;
 #pragma unroll 1
     for (int pass = 0; pass <= DERIVATIVE; ++pass) { // w phi; w phi_v, v_w phi; w phi_uv, u_w phi_v, v_w phi_u
         const real *weights = pass == 0 ? call.atoms.weights : pass == DERIVATIVE ? call.v.weights : call.u.weights;
@@ -65,27 +66,26 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
                 continue;
             along.by_u = DERIVATIVE == 2 && pass != 1;
             along.by_v = DERIVATIVE == 2 ? pass != 2 : pass == 0;
-            along.ds_dr = -2 * scale;
-            along.ds_dR_u = ds_dR_u;
-            along.ds_dR_v = ds_dR_v;
+            along.per_radius = per_radius;
+            along.u_radius = u_radius;
+            along.v_radius = v_radius;
             for (int axis = 0; axis < 3; ++axis) {
-                if (along.by_u && call.u.coords != nullptr)
-                    along.u[axis] = call.u.coords[3 * i + axis];
-                if (along.by_v && call.v.coords != nullptr)
-                    along.v[axis] = call.v.coords[3 * i + axis];
-                along.d2s_drdr_uv -= along.ds_dr * along.u[axis] * along.v[axis];
+                if (along.by_u && call.u.coords != nullptr && has_slope(c))
+                    along.u[axis] = minus_two(call.u.coords[3 * i + axis]);
+                if (along.by_v && call.v.coords != nullptr && has_slope(c))
+                    along.v[axis] = minus_two(call.v.coords[3 * i + axis]);
             }
         }
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l) {
-            const real delta_y = delta_of(position, 1, ALONG_Z ? corner.y : corner.y + l, scalars.resolution);
-            const real delta_z = delta_of(position, 2, ALONG_Z ? corner.z + l : corner.z, scalars.resolution);
-            const real s = square(delta_x, delta_y, delta_z) * scale;
+            const real xi_y = delta_of(position, 1, ALONG_Z ? corner.y : corner.y + l, scalars.resolution) * per_radius;
+            const real xi_z = delta_of(position, 2, ALONG_Z ? corner.z + l : corner.z, scalars.resolution) * per_radius;
+            const real s = square(xi_x, xi_y, xi_z);
             const real core = real_exp(-c.core_rate * s);
             if constexpr (DERIVATIVE == 0)
                 values[l] = profile(s, core, c);
             else if (along.by_u || along.by_v)
-                values[l] = profile_along(s, core, delta_x, delta_y, delta_z, along, c);
+                values[l] = profile_along(s, core, xi_x, xi_y, xi_z, along, c);
             else
                 values[l] = profile(s, core, c);
         }
@@ -144,17 +144,16 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
     const Corner corner = corner_of<ALONG_Z>(box);
     for (int k_begin = 0; k_begin < (int)atoms.n_types; k_begin += group) {
         real sums[GROUP][VOXELS] = {};
-        real scale = 0, ds_dR_u = 0, ds_dR_v = 0;
+        real per_radius = 0, u_radius = 0, v_radius = 0;
         if (k_begin % 32 == 0)
             find_nan_bits(tile, atoms, call.u.weights, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
             const long long slot = radius_slot(atoms, tile.b, 0, k_begin);
-            const real radius = atoms.radii[slot] * scalars.radius_scale;
-            scale = 1 / (radius * radius);
-            if (DERIVATIVE == 2 && call.u.radii != nullptr)
-                ds_dR_u = -2 / radius * scalars.radius_scale * call.u.radii[slot];
-            if (DERIVATIVE > 0 && call.v.radii != nullptr)
-                ds_dR_v = -2 / radius * scalars.radius_scale * call.v.radii[slot];
+            per_radius = per_radius_of(atoms.radii[slot] * scalars.radius_scale);
+            if (DERIVATIVE == 2 && call.u.radii != nullptr && has_slope(scalars.profile))
+                u_radius = minus_two(scalars.radius_scale * call.u.radii[slot]);
+            if (DERIVATIVE > 0 && call.v.radii != nullptr && has_slope(scalars.profile))
+                v_radius = minus_two(scalars.radius_scale * call.v.radii[slot]);
         }
         for (int begin = 0; begin < tile.n; begin = tile.next) {
             if (begin != listed) {
@@ -168,9 +167,9 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
             for (int base = 0; base < count; base += 32) {
                 const int j = base + lane;
                 if (found == -1 || by_channel) {
-                    const bool near =
-                        j < count
-                        && reaches(tile.atom[j].position.high, by_channel ? scale : tile.atom[j].scale, scalars, box);
+                    const bool near = j < count
+                                      && reaches(tile.atom[j].position.high,
+                                                 by_channel ? per_radius : tile.atom[j].per_radius, scalars, box);
                     const unsigned votes = __ballot_sync(0xffffffffu, near);
                     if (lane == 0)
                         tile.near[warp][base / 32] = votes;
@@ -184,12 +183,12 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                     const int source = __ffs((int)todo) - 1;
                     const Listed &a = tile.atom[base + source];
                     if (!by_channel)
-                        scale = a.scale;
-                    if (DERIVATIVE == 2 && !by_channel && call.u.radii != nullptr)
-                        ds_dR_u = tile.ds_dR_u[base + source];
-                    if (DERIVATIVE > 0 && !by_channel && call.v.radii != nullptr)
-                        ds_dR_v = a.ds_dR_v;
-                    add_atom<DERIVATIVE, ALONG_Z>(call, scalars, a.position, scale, ds_dR_u, ds_dR_v, corner,
+                        per_radius = a.per_radius;
+                    if (DERIVATIVE == 2 && !by_channel && call.u.radii != nullptr && has_slope(scalars.profile))
+                        u_radius = tile.u_radius[base + source];
+                    if (DERIVATIVE > 0 && !by_channel && call.v.radii != nullptr && has_slope(scalars.profile))
+                        v_radius = a.v_radius;
+                    add_atom<DERIVATIVE, ALONG_Z>(call, scalars, a.position, per_radius, u_radius, v_radius, corner,
                                                   tile.first + tile.ordinal[base + source], k_begin,
                                                   __shfl_sync(0xffffffffu, bits, source), sums);
                     todo &= todo - 1;

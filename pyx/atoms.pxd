@@ -36,11 +36,9 @@ cdef struct Terms:              # w_ik phi of an atom in channels that share its
     double radius               # R
 
 
-cdef struct Direction:          # the derivatives of s at one atom, without delta and s, and along v
-    real ds_dr                  # ds/dr = ds_dr delta
-    real ds_dR                  # ds/dR = ds_dR s
-    real ds_dr_v[3]             # ds/dr v_r = <ds_dr_v, delta>; ds_v/dr = ds_dr ds_dR_v delta - ds_dr_v
-    real ds_dR_v                # ds/dR v_R = ds_dR_v s; ds_v/dR = ds_dR (s_v + ds_dR_v s / 2)
+cdef struct Direction:          # v at one atom: R s_v = <xi, coords> + s radius
+    real coords[3]              # -2 v_r
+    real radius                 # -2 v_R
     bint moves                  # v_r or v_R is there
 
 
@@ -69,6 +67,10 @@ cdef inline long long radius_slot(const Atoms* atoms, long long b, long long i, 
 
 cdef inline bint is_nan(const real* r, double radius) noexcept nogil:
     return r[0] != r[0] or r[1] != r[1] or r[2] != r[2] or radius != radius
+
+
+cdef inline bint is_finite(real x) noexcept nogil:
+    return x - x == 0
 
 
 cdef inline bint has_weight(const Atoms* atoms, const real* v_weights, long long i, long long k_begin,
@@ -114,19 +116,30 @@ cdef inline const real* weights_of(const real* weights, const Atoms* atoms, long
     return weights + i * atoms.n_types + k
 
 
+cdef inline bint is_known(const Tangents* v, const Atoms* atoms, const Terms* terms) noexcept nogil:
+    # not: v at the atom is not finite, and its second order NaN
+    cdef int axis
+    for axis in range(3):
+        if v.coords != NULL and not is_finite(v.coords[3 * terms.i + axis]):
+            return False
+    return v.radii == NULL or is_finite(v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)])
+
+
+cdef inline real minus_two(real v) noexcept nogil:
+    # -2 v; NaN for an infinite v, since no zero hides a NaN
+    return <real>-2 * (v + (v - v))
+
+
 cdef inline Direction direction_of(const Tangents* v, const Atoms* atoms, const Terms* terms,
                                    double radius_scale) noexcept nogil:
     cdef Direction along
-    cdef double ds_dr = -2.0 / (terms.radius * terms.radius), ds_dR = -2.0 / terms.radius
     cdef int axis
-    along.ds_dr = <real>ds_dr
-    along.ds_dR = <real>ds_dR
-    along.ds_dR_v = 0
+    along.radius = 0
     along.moves = v.coords != NULL or v.radii != NULL
     for axis in range(3):
-        along.ds_dr_v[axis] = <real>(ds_dr * v.coords[3 * terms.i + axis]) if v.coords != NULL else <real>0
+        along.coords[axis] = minus_two(v.coords[3 * terms.i + axis]) if v.coords != NULL else <real>0
     if v.radii != NULL:
-        along.ds_dR_v = <real>(ds_dR * radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)])
+        along.radius = minus_two(<real>(radius_scale * v.radii[radius_slot(atoms, terms.b, terms.i, terms.k_begin)]))
     return along
 
 
@@ -153,32 +166,35 @@ cdef inline long long first_bad_offset(const Atoms* atoms) noexcept nogil:
     return -1
 
 
-cdef inline bint has_atom(const Atoms* atoms, long long begin, long long end, long long k) noexcept nogil:
-    # one of atoms [begin, end) counts in channel k
+cdef inline bint has_atom(const Atoms* atoms, const real* u_weights, const real* v_weights, long long begin,
+                          long long end, long long k_begin, long long k_end) noexcept nogil:
+    # one of atoms [begin, end) counts in one of channels [k_begin, k_end)
     cdef long long i
     for i in range(begin, end):
-        if atoms.index[i] == k if atoms.index != NULL else atoms.weights[i * atoms.n_types + k] != 0:
+        if k_begin <= atoms.index[i] < k_end if atoms.index != NULL else (
+                has_weight(atoms, u_weights, i, k_begin, k_end) or has_weight(atoms, v_weights, i, k_begin, k_end)):
             return True
     return False
 
 
-cdef inline long long first_bad_radius(const Atoms* atoms) noexcept nogil:
+cdef inline long long first_bad_radius(const Atoms* atoms, const real* u_weights,
+                                       const real* v_weights) noexcept nogil:
     # first slot with a radius <= 0 that belongs to an atom which counts, or -1
     cdef long long i, b, k
     if not atoms.radius_by_type:
         for i in range(atoms.n_atoms):
-            if atoms.radii[i] <= 0 and (atoms.index[i] >= 0 if atoms.index != NULL
-                                        else has_weight(atoms, NULL, i, 0, atoms.n_types)):
+            if atoms.radii[i] <= 0 and has_atom(atoms, u_weights, v_weights, i, i + 1, 0, atoms.n_types):
                 return i
     elif atoms.radius_example_stride == 0:
         for k in range(atoms.n_types):
-            if atoms.radii[k] <= 0 and has_atom(atoms, 0, atoms.n_atoms, k):
+            if atoms.radii[k] <= 0 and has_atom(atoms, u_weights, v_weights, 0, atoms.n_atoms, k, k + 1):
                 return k
     else:
         for b in range(atoms.n_examples):
             for k in range(atoms.n_types):
                 i = radius_slot(atoms, b, 0, k)
-                if atoms.radii[i] <= 0 and has_atom(atoms, first_atom(atoms, b), first_atom(atoms, b + 1), k):
+                if atoms.radii[i] <= 0 and has_atom(atoms, u_weights, v_weights, first_atom(atoms, b),
+                                                    first_atom(atoms, b + 1), k, k + 1):
                     return i
     return -1
 

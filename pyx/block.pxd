@@ -93,70 +93,81 @@ cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
 
 
 cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_v) noexcept nogil:
-    # phi_v = phi_s s_v of the block
+    # phi_v = phi_s s_v of the block; xi_v = <xi, -2 v_r> apart, so that its load does not wait for a comparison
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s, s_v_xy, s_v, ds_dz_v = along.ds_dr_v[2], ds_dR_v = along.ds_dR_v
+    cdef real s, phi_s, xi_v_xy, v_z = along.coords[2], v_radius = along.radius, per_radius = <real>a.per_radius
+    cdef real xi_v[LANES]
     cdef real v[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        s_v_xy = chunk.delta_x * along.ds_dr_v[0] + chunk.delta_y * along.ds_dr_v[1]
+        xi_v_xy = chunk.xi_x * along.coords[0] + chunk.xi_y * along.coords[1]
+        for l in range(LANES):
+            xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
-            s_v = (s_v_xy + chunk.delta_z[l] * ds_dz_v) + ds_dR_v * s
-            v[l] = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients) * s_v \
-                if s <= coefficients.cutoff_s else <real>0
+            phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
+            v[l] = phi_s * (xi_v[l] + v_radius * s) * per_radius if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
             phi_v[c * LANES + l] = v[l]
 
 
 cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Direction* v) noexcept nogil:
-    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block; s_ur, s_vr: what u_r and v_r alone make of s_u and s_v
+    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block, from R s_u, R s_v and R^2 s_uv; xi_u = <xi, -2 u_r>
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s_ur_xy, s_vr_xy, s_ur, s_vr, s, core, phi_s, phi_ss, s_u, s_v, s_uv
-    cdef real ds_dz_u = u.ds_dr_v[2], ds_dz_v = v.ds_dr_v[2], ds_dR_u = u.ds_dR_v, ds_dR_v = v.ds_dR_v
-    cdef real d2s_dRdR_uv = <real>1.5 * ds_dR_u * ds_dR_v
-    cdef real d2s_drdr_uv = -(u.ds_dr_v[0] * v.ds_dr_v[0] + u.ds_dr_v[1] * v.ds_dr_v[1] + ds_dz_u * ds_dz_v) / v.ds_dr
+    cdef real xi_u_xy, xi_v_xy, s, core, phi_s, phi_ss, R_s_u, R_s_v, RR_s_uv, per_radius = <real>a.per_radius
+    cdef real u_z = u.coords[2], v_z = v.coords[2], u_radius = u.radius, v_radius = v.radius
+    cdef real by_s = <real>1.5 * u_radius * v_radius
+    cdef real by_one = <real>0.5 * (u.coords[0] * v.coords[0] + u.coords[1] * v.coords[1] + u_z * v_z)
+    cdef real xi_u[LANES]
+    cdef real xi_v[LANES]
     cdef real phi_uv[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        s_ur_xy = chunk.delta_x * u.ds_dr_v[0] + chunk.delta_y * u.ds_dr_v[1]
-        s_vr_xy = chunk.delta_x * v.ds_dr_v[0] + chunk.delta_y * v.ds_dr_v[1]
+        xi_u_xy = chunk.xi_x * u.coords[0] + chunk.xi_y * u.coords[1]
+        xi_v_xy = chunk.xi_x * v.coords[0] + chunk.xi_y * v.coords[1]
+        for l in range(LANES):
+            xi_u[l] = xi_u_xy + chunk.xi_z[l] * u_z
+        for l in range(LANES):
+            xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
             core = chunk.core_xy * chunk.core_z[l]
             phi_s = profile_slope(s, core, &coefficients)
             phi_ss = profile_curvature(s, core, &coefficients)
-            s_ur = s_ur_xy + chunk.delta_z[l] * ds_dz_u
-            s_vr = s_vr_xy + chunk.delta_z[l] * ds_dz_v
-            s_u = s_ur + ds_dR_u * s
-            s_v = s_vr + ds_dR_v * s
-            s_uv = d2s_drdr_uv + ds_dR_v * s_ur + ds_dR_u * s_vr + d2s_dRdR_uv * s
-            phi_uv[l] = phi_ss * s_u * s_v + phi_s * s_uv if s <= coefficients.cutoff_s else <real>0
+            R_s_u = xi_u[l] + u_radius * s
+            R_s_v = xi_v[l] + v_radius * s
+            RR_s_uv = by_one + v_radius * xi_u[l] + u_radius * xi_v[l] + by_s * s
+            phi_uv[l] = (phi_ss * R_s_u * R_s_v + phi_s * RR_s_uv) * per_radius * per_radius \
+                if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
             space.phi_uv[c * LANES + l] = phi_uv[l]
 
 
 cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,
                            real* grid) noexcept nogil:
-    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block
+    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block; the second not where w_v is 0
     cdef long long c
     cdef int first = 0, l
     cdef Vector* target
     if a.n_lanes < LANES:
         for c in range(a.n):
             for l in range(a.n_lanes):
-                grid[a.offset[c] + l] += w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
+                grid[a.offset[c] + l] += w * values[c * LANES + l] + (
+                    w_v * values_v[c * LANES + l] if w_v != 0 else <real>0)
         return
     while first < LANES:
         for c in range(a.n):
             target = <Vector*>(grid + a.offset[c] + first)
-            target[0] = target[0] + (w * vector_of(values, c, first) + w_v * vector_of(values_v, c, first))
+            if w_v == 0:
+                target[0] = target[0] + w * vector_of(values, c, first)
+            else:
+                target[0] = target[0] + (w * vector_of(values, c, first) + w_v * vector_of(values_v, c, first))
         first += WIDTH

@@ -54,7 +54,7 @@ cdef int check_integers(const Atoms* atoms) except -1:
 
 cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
                       Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
-                      long long radius_example_stride):
+                      long long radius_example_stride, Address u_weights=0, Address v_weights=0):
     # returns what has to live as long as `atoms` is used
     cdef long long i
     cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
@@ -72,7 +72,7 @@ cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address inde
     atoms.radius_example_stride = radius_example_stride
     atoms.radius_by_type = grid.radius_by_type != 0
     check_integers(atoms)
-    i = first_bad_radius(atoms)
+    i = first_bad_radius(atoms, <const real*>u_weights, <const real*>v_weights)
     if i >= 0:
         raise ValueError(f"radii: element {i} is {atoms.radii[i]}; expected a radius > 0")
     return own_index, own_offsets
@@ -113,7 +113,7 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
     _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+                        n_types, radius_example_stride, 0, grad_grad_weights)
     call.derivative = 1
     call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
     call.out = <real*>grad_grad_density
@@ -132,7 +132,7 @@ def density_tangent_tangent(Address coords, Address index, Address weights, Addr
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
     _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+                        n_types, radius_example_stride, u_weights, v_weights)
     call.derivative = 2
     call.u = tangents(u_coords, u_weights, u_radii)
     call.v = tangents(v_coords, v_weights, v_radii)
@@ -173,7 +173,7 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
     _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+                        n_types, radius_example_stride, 0, grad_grad_weights)
     call.second = True
     call.grad_density = <const real*>grad_density
     call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)

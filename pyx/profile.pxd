@@ -3,6 +3,7 @@
 
 cdef extern from *:
     """
+    #include <float.h>
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
@@ -10,11 +11,13 @@ cdef extern from *:
     #define REAL double
     #endif
     typedef REAL real;
+    #define REAL_MAX (sizeof(real) == 4 ? FLT_MAX : DBL_MAX)
     static inline real real_sqrt(real x) { return sizeof(real) == 4 ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
     static inline uint64_t bits_of(double x) { uint64_t i; memcpy(&i, &x, 8); return i; }
     static inline double double_of(uint64_t i) { double x; memcpy(&x, &i, 8); return x; }
     """
     ctypedef double real
+    real REAL_MAX
     real real_sqrt(real x) nogil
     unsigned long long bits_of(double x) nogil
     double double_of(unsigned long long i) nogil
@@ -54,12 +57,19 @@ cdef inline double exp_nonpositive(double x) noexcept nogil:
     return p * double_of(scale)
 
 
+cdef inline bint has_slope(const Profile* c) noexcept nogil:
+    # not: binary, whose derivatives in coordinates and radii are zero, whatever the cotangents
+    return c.core_rate != 0
+
+
+# A NaN s compares false with cutoff_s and core_end, and so reaches the result through the tail.
+
 cdef inline real profile(real s, real core, Profile* c) noexcept nogil:
     # phi
     cdef real t = c.cutoff - real_sqrt(s)
     cdef real tail = t * t * (c.tail[0] + t * (c.tail[1] + t * (c.tail[2] + t * c.tail[3])))
     cdef real value = core if s <= c.core_end else tail
-    return value if s <= c.cutoff_s else <real>0
+    return value if not s > c.cutoff_s else <real>0
 
 
 cdef inline real profile_slope(real s, real core, Profile* c) noexcept nogil:
@@ -70,7 +80,7 @@ cdef inline real profile_slope(real s, real core, Profile* c) noexcept nogil:
                             + t * (<real>3 * c.tail[1] + t * (<real>4 * c.tail[2] + t * (<real>5 * c.tail[3]))))
     cdef real tail = phi_u / (<real>2 * u)
     cdef real value = -c.core_rate * core if s <= c.core_end else tail
-    return value if s <= c.cutoff_s else <real>0
+    return value if not s > c.cutoff_s else <real>0
 
 
 cdef inline real profile_curvature(real s, real core, Profile* c) noexcept nogil:
@@ -83,4 +93,4 @@ cdef inline real profile_curvature(real s, real core, Profile* c) noexcept nogil
                         + t * (<real>6 * c.tail[1] + t * (<real>12 * c.tail[2] + t * (<real>20 * c.tail[3]))))
     cdef real tail = (phi_uu - phi_u / u) / (<real>4 * s)
     cdef real value = c.core_rate * c.core_rate * core if s <= c.core_end else tail
-    return value if s <= c.cutoff_s else <real>0
+    return value if not s > c.cutoff_s else <real>0

@@ -3,8 +3,8 @@
 # e^{-rate s} separates, so three short tables per atom (one per axis) hold everything that depends on one axis only.
 # A row of voxels is covered by chunks of LANES; lanes outside the support carry s = inf, which every profile maps to 0.
 
-from libc.math cimport ceil, floor, sqrt, INFINITY
-from profile cimport Profile, exp_nonpositive, real
+from libc.math cimport ceil, fabs, floor, INFINITY
+from profile cimport Profile, REAL_MAX, exp_nonpositive, real
 
 cdef enum:
     LANES = 16      # voxels of a chunk
@@ -59,10 +59,11 @@ cdef struct Support:
     Geometry grid
     Profile profile
     double reach            # support radius / atom radius
+    double per_radius       # 1 / R of the atom placed
     int n_lanes             # of a chunk that the grid has: min(LANES, Z)
     real* table             # one allocation holds the tables below
-    real* delta[3]          # delta along an axis; z is stored chunk by chunk
-    real* s[3]              # delta^2 / R^2
+    real* xi[3]             # xi along an axis; z is stored chunk by chunk
+    real* s[3]              # xi^2
     real* core[3]           # e^{-rate s}
     real* s_min             # smallest s of a z chunk
     long long* z_start      # first voxel of a z chunk
@@ -72,18 +73,18 @@ cdef struct Support:
     long long n             # chunks in the block
     long long offset[CHUNKS]    # first voxel of a chunk inside its channel
     long long lane[CHUNKS]      # first lane of a chunk in the z tables
-    real delta_x[CHUNKS]
-    real delta_y[CHUNKS]
+    real xi_x[CHUNKS]
+    real xi_y[CHUNKS]
     real s_xy[CHUNKS]
     real core_xy[CHUNKS]
 
 
 cdef struct Chunk:          # LANES voxels along z: what they share, and the tables along z from their first on
-    real delta_x
-    real delta_y
+    real xi_x
+    real xi_y
     real s_xy
     real core_xy
-    const real* delta_z
+    const real* xi_z
     const real* s_z
     const real* core_z
 
@@ -95,33 +96,38 @@ cdef inline void fill(real* target, long long n, real value) noexcept nogil:
             target[k] = value
 
 
-cdef inline void fill_axis(double origin, double resolution, long long first, long long count, double r, double scale,
-                           double rate, real* delta, real* s, real* core) noexcept nogil:
+cdef inline void fill_axis(double origin, double resolution, long long first, long long count, double r,
+                           double per_radius, double rate, real* xi, real* s, real* core) noexcept nogil:
     # whole chunks are written: tables are padded
     cdef long long n = (count + LANES - 1) // LANES, chunk
     cdef int i
-    cdef double d, t
-    cdef double delta_lanes[LANES]
+    cdef double x, t
+    cdef double xi_lanes[LANES]
     cdef double s_lanes[LANES]
     cdef double core_lanes[LANES]
     for chunk in range(n):
         for i in range(LANES):
-            d = (origin + <double>(<int>(first + chunk * LANES) + i) * resolution) - r
-            t = d * d * scale
-            delta_lanes[i] = d
+            x = ((origin + <double>(<int>(first + chunk * LANES) + i) * resolution) - r) * per_radius
+            t = x * x
+            xi_lanes[i] = x
             s_lanes[i] = t
             core_lanes[i] = exp_nonpositive(-rate * t)
         for i in range(LANES):
-            delta[chunk * LANES + i] = <real>delta_lanes[i]
+            xi[chunk * LANES + i] = <real>xi_lanes[i]
         for i in range(LANES):
             s[chunk * LANES + i] = <real>s_lanes[i]
         for i in range(LANES):
             core[chunk * LANES + i] = <real>core_lanes[i]
 
 
+cdef inline double per_radius_of(double radius) noexcept nogil:
+    # 1 / R, finite, since an atom may sit on a point: 0 / R is 0
+    return min(1.0 / radius, <double>REAL_MAX)
+
+
 cdef inline bint place(Support* a, const real* r, double radius, long long x_begin, long long x_end) noexcept nogil:
     # Clip the support of an atom at r to the grid and to planes [x_begin, x_end); fill its tables. False: nothing left.
-    cdef double centre, extent, lowest, highest, scale
+    cdef double centre, extent, lowest, highest, per_radius
     cdef long long begin, end, chunk, start, valid, nearest
     cdef int axis, i
     extent = a.reach * radius / a.grid.resolution
@@ -133,24 +139,26 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
         highest = floor(centre + extent + 1e-4)
         lowest = lowest if lowest > begin else <double>begin
         highest = highest if highest < end - 1 else <double>(end - 1)
-        if not lowest <= highest:
+        if not (lowest <= highest and fabs(r[axis]) < INFINITY):
             return False
         a.first[axis] = <long long>lowest
         a.count[axis] = <long long>highest - a.first[axis] + 1
-    scale = 1.0 / (radius * radius)
+    a.per_radius = per_radius_of(radius)
+    per_radius = min(a.per_radius, 1e15)    # no point is known better than to 1e-15 angstrom; xi stays finite
     for axis in range(2):
-        fill_axis(a.grid.origin[axis], a.grid.resolution, a.first[axis], a.count[axis], <double>r[axis], scale,
-                  a.grid.core_rate, a.delta[axis], a.s[axis], a.core[axis])
+        fill_axis(a.grid.origin[axis], a.grid.resolution, a.first[axis], a.count[axis], <double>r[axis],
+                  per_radius, a.grid.core_rate, a.xi[axis], a.s[axis], a.core[axis])
     end = a.first[2] + a.count[2]
     a.count[2] = (a.count[2] + LANES - 1) // LANES
     for chunk in range(a.count[2]):
         valid = a.first[2] + chunk * LANES
         start = min(valid, max(a.grid.points[2] - LANES, 0))
         a.z_start[chunk] = start
-        fill_axis(a.grid.origin[2], a.grid.resolution, start, LANES, <double>r[2], scale, a.grid.core_rate,
-                  a.delta[2] + chunk * LANES, a.s[2] + chunk * LANES, a.core[2] + chunk * LANES)
+        fill_axis(a.grid.origin[2], a.grid.resolution, start, LANES, <double>r[2], per_radius,
+                  a.grid.core_rate, a.xi[2] + chunk * LANES, a.s[2] + chunk * LANES, a.core[2] + chunk * LANES)
         for i in range(LANES):
             if start + i < valid or start + i >= end:
+                a.xi[2][chunk * LANES + i] = 0
                 a.s[2][chunk * LANES + i] = <real>INFINITY
                 a.core[2][chunk * LANES + i] = 0    # far lanes would be subnormal, which is slow
         a.s_min[chunk] = 0
@@ -172,21 +180,21 @@ cdef inline bint next_block(Support* a) noexcept nogil:
     cdef long long n_y = a.count[1], n_z = a.count[2], n_points = a.grid.points[2]
     cdef const real* s_y = a.s[1]
     cdef const real* core_y = a.core[1]
-    cdef const real* delta_y = a.delta[1]
+    cdef const real* xi_y = a.xi[1]
     cdef const real* s_min = a.s_min
     cdef const long long* z_start = a.z_start
-    cdef real s_x, core_x, delta_x, cutoff_s = a.profile.cutoff_s
+    cdef real s_x, core_x, xi_x, cutoff_s = a.profile.cutoff_s
     while x < a.count[0] and n < CHUNKS:
         s_x = a.s[0][x]
         core_x = a.core[0][x]
-        delta_x = a.delta[0][x]
+        xi_x = a.xi[0][x]
         row = ((a.first[0] + x) * a.grid.points[1] + a.first[1] + y) * n_points
         while y < n_y and n < CHUNKS:
             while z < n_z and n < CHUNKS:
                 a.offset[n] = row + z_start[z]
                 a.lane[n] = z * LANES
-                a.delta_x[n] = delta_x
-                a.delta_y[n] = delta_y[y]
+                a.xi_x[n] = xi_x
+                a.xi_y[n] = xi_y[y]
                 a.s_xy[n] = s_x + s_y[y]
                 a.core_xy[n] = core_x * core_y[y]
                 n += <long long>(s_x + s_y[y] + s_min[z] <= cutoff_s)
@@ -210,11 +218,11 @@ cdef inline bint next_block(Support* a) noexcept nogil:
 cdef inline Chunk chunk_of(const Support* a, long long c) noexcept nogil:
     # chunk c of the block
     cdef Chunk chunk
-    chunk.delta_x = a.delta_x[c]
-    chunk.delta_y = a.delta_y[c]
+    chunk.xi_x = a.xi_x[c]
+    chunk.xi_y = a.xi_y[c]
     chunk.s_xy = a.s_xy[c]
     chunk.core_xy = a.core_xy[c]
-    chunk.delta_z = a.delta[2] + a.lane[c]
+    chunk.xi_z = a.xi[2] + a.lane[c]
     chunk.s_z = a.s[2] + a.lane[c]
     chunk.core_z = a.core[2] + a.lane[c]
     return chunk

@@ -5,10 +5,10 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport NAN
 from libc.stdlib cimport free
 from libc.string cimport memset
-from profile cimport Profile, profile, profile_curvature, profile_slope, real
+from profile cimport Profile, has_slope, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, group_by_cell, has_weight, is_nan,
-                    sharing_radius, terms_of, weights_of)
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, group_by_cell, has_weight, is_known,
+                    is_nan, sharing_radius, terms_of, weights_of)
 from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
                     vector_of)
 from interrupt cimport Interrupt, interrupted, listen
@@ -68,7 +68,7 @@ cdef inline real inner(const real* grid, const real* values, Support* a) noexcep
 
 cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, const real* phi,
                         real* grad_weights) noexcept nogil:
-    # grad_w = sum_k w_k G_k and grad_v = sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi.
+    # grad_w = sum_k w_k G_k and grad_v = R sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi.
     # False: grad_w and grad_v are zero, or not asked for
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
@@ -76,7 +76,8 @@ cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* term
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
     cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
-    cdef bint wants_theta = call.grad_coords != NULL or call.grad_radii != NULL, no_w = True, no_v = True
+    cdef bint wants_theta = (call.grad_coords != NULL or call.grad_radii != NULL) and has_slope(&a.profile)
+    cdef bint no_w = True, no_v = True
     for k in range(terms.k_end - terms.k_begin):
         if grad_weights != NULL and moved:
             grad_weights[k] += inner(grid + k * volume, phi, a)
@@ -84,7 +85,7 @@ cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* term
             accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, no_w, space.grad_w)
             no_w = False
         if wants_theta and v_weights != NULL and v_weights[k] != 0:
-            accumulate(grid + k * volume, v_weights[k], a, no_v, space.grad_v)
+            accumulate(grid + k * volume, <real>(terms.radius * v_weights[k]), a, no_v, space.grad_v)
             no_v = False
     if no_w and no_v:
         return False
@@ -95,8 +96,8 @@ cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* term
     return True
 
 
-cdef inline void first_order(const Workspace* space, bint wants_radius, double radius, double* sums) noexcept nogil:
-    # sums += the block's sum of G w phi_s ds/d(x, y, z, R)
+cdef inline void first_order(const Workspace* space, bint wants_radius, double* sum) noexcept nogil:
+    # sum += the block's sum of first = G w phi_s, times -R/2 ds/d(x, y, z, R) = (xi, s)
     cdef const Support* a = &space.support
     cdef Chunk chunk
     cdef long long c
@@ -115,9 +116,9 @@ cdef inline void first_order(const Workspace* space, bint wants_radius, double r
             chunk = chunk_of(a, c)
             v = vector_of(space.phi_s, c, first)
             v = only_where(v, v * vector_of(space.grad_w, c, first))
-            along_x = along_x + chunk.delta_x * v
-            along_y = along_y + chunk.delta_y * v
-            along_z = along_z + (<Vector*>(chunk.delta_z + first))[0] * v
+            along_x = along_x + chunk.xi_x * v
+            along_y = along_y + chunk.xi_y * v
+            along_z = along_z + (<Vector*>(chunk.xi_z + first))[0] * v
             if wants_radius:
                 along_s = along_s + only_where(v, v * (chunk.s_xy + (<Vector*>(chunk.s_z + first))[0]))
         (<Vector*>(sum_x + first))[0] = along_x
@@ -125,16 +126,18 @@ cdef inline void first_order(const Workspace* space, bint wants_radius, double r
         (<Vector*>(sum_z + first))[0] = along_z
         (<Vector*>(sum_s + first))[0] = along_s
         first += WIDTH
-    sums[0] += -2.0 / (radius * radius) * <double>total(sum_x)
-    sums[1] += -2.0 / (radius * radius) * <double>total(sum_y)
-    sums[2] += -2.0 / (radius * radius) * <double>total(sum_z)
-    sums[3] += -2.0 / radius * <double>total(sum_s)
+    sum[0] += <double>total(sum_x)
+    sum[1] += <double>total(sum_y)
+    sum[2] += <double>total(sum_z)
+    sum[3] += <double>total(sum_s)
 
 
 cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
                                real* grad_weights) noexcept nogil:
     # sums += d/d(x, y, z, R); grad_weights[k - k_begin] += sum_p G_k phi
     cdef Support* a = &space.support
+    cdef double[4] sum = [0, 0, 0, 0]
+    cdef int n
     if not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
@@ -143,51 +146,53 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
         if call.grad_coords != NULL or call.grad_radii != NULL:
             fill_phi_s(space)
         if gather(space, call, terms, True, space.phi, grad_weights):
-            first_order(space, call.grad_radii != NULL, terms.radius, sums)
+            first_order(space, call.grad_radii != NULL, sum)
+    for n in range(4):
+        sums[n] += -2 * sum[n] / terms.radius
 
 
 cdef inline void fill_second_order(Workspace* space, const Direction* along) noexcept nogil:
-    # of the block: first = G w phi_s, second = G w phi_ss s_v + G v_w phi_s; what is to be summed, second ds/dr
-    # + first ds_v/dr = ds_dr delta by_delta - ds_dr_v by_v and second ds/dR + first ds_v/dR = ds_dR by_radius
+    # of the block: first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s); what is to be summed, second ds/dr
+    # + first ds_v/dr = -2 / R^2 (xi by_xi - v_r by_v) and second ds/dR + first ds_v/dR = -2 / R^2 by_radius
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s, phi_s, phi_ss, s_v, s_v_xy, first, second, turn
-    cdef real ds_dz_v = along.ds_dr_v[2], ds_dR_v = along.ds_dR_v
-    cdef real by_delta[LANES]
+    cdef real s, phi_s, phi_ss, R_s_v, xi_v_xy, first, R_second, turn
+    cdef real v_z = along.coords[2], v_radius = along.radius
+    cdef real by_xi[LANES]
     cdef real by_v[LANES]
     cdef real by_radius[LANES]
     cdef int l
     cdef bint inside
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        s_v_xy = chunk.delta_x * along.ds_dr_v[0] + chunk.delta_y * along.ds_dr_v[1]
+        xi_v_xy = chunk.xi_x * along.coords[0] + chunk.xi_y * along.coords[1]
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
             phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             phi_ss = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             inside = s <= coefficients.cutoff_s
             s = s if inside else <real>0
-            s_v = (s_v_xy + chunk.delta_z[l] * ds_dz_v) + ds_dR_v * s
+            R_s_v = (xi_v_xy + chunk.xi_z[l] * v_z) + v_radius * s
             first = space.grad_w[c * LANES + l] * phi_s
-            second = space.grad_w[c * LANES + l] * phi_ss * s_v + space.grad_v[c * LANES + l] * phi_s
+            R_second = space.grad_w[c * LANES + l] * phi_ss * R_s_v + space.grad_v[c * LANES + l] * phi_s
             first = first if inside else <real>0
-            second = second if inside else <real>0
-            turn = first * ds_dR_v
-            by_delta[l] = second + turn
+            R_second = R_second if inside else <real>0
+            turn = first * v_radius
+            by_xi[l] = R_second + turn
             by_v[l] = first
-            by_radius[l] = (second + <real>0.5 * turn) * s + first * s_v
+            by_radius[l] = (R_second + <real>0.5 * turn) * s + first * R_s_v
         for l in range(LANES):
-            space.by_delta[c * LANES + l] = by_delta[l]
+            space.by_xi[c * LANES + l] = by_xi[l]
         for l in range(LANES):
             space.by_v[c * LANES + l] = by_v[l]
         for l in range(LANES):
             space.by_radius[c * LANES + l] = by_radius[l]
 
 
-cdef inline void second_order(const Workspace* space, const Direction* along, double* sums) noexcept nogil:
-    # sums += the block's sum of what fill_second_order left
+cdef inline void second_order(const Workspace* space, double* sum) noexcept nogil:
+    # sum += the block's sum of what fill_second_order left: (xi by_xi, by_radius, by_v)
     cdef const Support* a = &space.support
     cdef Chunk chunk
     cdef long long c
@@ -206,10 +211,10 @@ cdef inline void second_order(const Workspace* space, const Direction* along, do
         along_R = ZERO
         for c in range(a.n):
             chunk = chunk_of(a, c)
-            v = vector_of(space.by_delta, c, first)
-            along_x = along_x + chunk.delta_x * v
-            along_y = along_y + chunk.delta_y * v
-            along_z = along_z + (<Vector*>(chunk.delta_z + first))[0] * v
+            v = vector_of(space.by_xi, c, first)
+            along_x = along_x + chunk.xi_x * v
+            along_y = along_y + chunk.xi_y * v
+            along_z = along_z + (<Vector*>(chunk.xi_z + first))[0] * v
             along_v = along_v + vector_of(space.by_v, c, first)
             along_R = along_R + vector_of(space.by_radius, c, first)
         (<Vector*>(sum_x + first))[0] = along_x
@@ -218,10 +223,11 @@ cdef inline void second_order(const Workspace* space, const Direction* along, do
         (<Vector*>(sum_v + first))[0] = along_v
         (<Vector*>(sum_R + first))[0] = along_R
         first += WIDTH
-    sums[0] += along.ds_dr * <double>total(sum_x) - along.ds_dr_v[0] * <double>total(sum_v)
-    sums[1] += along.ds_dr * <double>total(sum_y) - along.ds_dr_v[1] * <double>total(sum_v)
-    sums[2] += along.ds_dr * <double>total(sum_z) - along.ds_dr_v[2] * <double>total(sum_v)
-    sums[3] += along.ds_dR * <double>total(sum_R)
+    sum[0] += <double>total(sum_x)
+    sum[1] += <double>total(sum_y)
+    sum[2] += <double>total(sum_z)
+    sum[3] += <double>total(sum_R)
+    sum[4] += <double>total(sum_v)
 
 
 cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
@@ -230,7 +236,9 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, c
     cdef Support* a = &space.support
     cdef bint moved = call.v.coords != NULL or call.v.radii != NULL
     cdef Direction along
-    if not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
+    cdef double[5] sum = [0, 0, 0, 0, 0]
+    cdef int n
+    if not has_slope(&a.profile) or not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
         return
     along = direction_of(&call.v, &call.atoms, terms, a.grid.radius_scale)
     while next_block(a):
@@ -238,7 +246,11 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, c
             fill_phi_v(space, &along, space.phi_v)
         if gather(space, call, terms, moved, space.phi_v, grad_weights):
             fill_second_order(space, &along)
-            second_order(space, &along, sums)
+            second_order(space, sum)
+    for n in range(3):
+        sum[n] += 0.5 * along.coords[n] * sum[4]
+    for n in range(4):
+        sums[n] += -2 * sum[n] / terms.radius / terms.radius
 
 
 cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const Terms* terms,
@@ -247,11 +259,13 @@ cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const 
     cdef const Atoms* atoms = &call.atoms
     cdef const real* r = atoms.coords + 3 * terms.i
     cdef real* grad_weights = NULL
+    cdef bint lost = is_nan(r, terms.radius) or (has_slope(&space.support.profile)
+                                                 and not is_known(&call.v, atoms, terms))
     cdef int n
     if call.grad_weights != NULL:
         grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin
-    fill(grad_weights, terms.k_end - terms.k_begin, <real>NAN if is_nan(r, terms.radius) else <real>0)
-    if is_nan(r, terms.radius):
+    fill(grad_weights, terms.k_end - terms.k_begin, <real>NAN if lost else <real>0)
+    if lost:
         if has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end):
             for n in range(4):
                 sums[n] = NAN
@@ -298,7 +312,7 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c, channel
     cdef double result = 0
     cdef real weight
-    cdef real share[LANES]
+    cdef real phi[LANES]
     cdef real density[LANES]
     cdef real relevance[LANES]
     cdef real sums[LANES]
@@ -318,11 +332,10 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
                     load(call.grad_density + channel + a.offset[c], a.n_lanes, relevance)
                     load(call.density + channel + a.offset[c], a.n_lanes, density)
                     for l in range(LANES):
-                        share[l] = weight * profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l],
-                                                    &coefficients)
+                        phi[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
                     for l in range(LANES):
-                        sums[l] += relevance[l] * (share[l] / density[l]) \
-                            if share[l] != 0 and density[l] != 0 else <real>0
+                        sums[l] += relevance[l] * (weight * phi[l] / density[l]) \
+                            if phi[l] != 0 and density[l] != 0 else <real>0
                 result += <double>total(sums)
     call.relevance[i] = <real>result
 

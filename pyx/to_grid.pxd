@@ -5,10 +5,10 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport NAN
 from libc.stdlib cimport free
 from libc.string cimport memset
-from profile cimport real
+from profile cimport has_slope, real
 from support cimport Geometry, Support, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight, is_nan,
-                    sharing_radius, terms_of, weights_of)
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight,
+                    is_finite, is_nan, sharing_radius, terms_of, weights_of)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
 from interrupt cimport VISITS, Interrupt, interrupted, listen
 from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
@@ -52,7 +52,7 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
         u_weight = u_weights[k] if u_weights != NULL else <real>0
         v_weight = v_weights[k] if v_weights != NULL else <real>0
         if (weight != 0 or u_weight != 0 or v_weight != 0) and (
-                is_nan(r, radius) or weight != weight or u_weight != u_weight or v_weight != v_weight):
+                is_nan(r, radius) or not is_finite(weight) or not is_finite(u_weight) or not is_finite(v_weight)):
             fill(grid + k * volume + x_begin * plane, (x_end - x_begin) * plane, <real>NAN)
     if not radius > 0 or is_nan(r, radius) or not place(a, r, radius, x_begin, x_end):
         return
@@ -60,8 +60,10 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     v.moves = False
     if call.derivative == 2:
         u = direction_of(&call.u, atoms, terms, a.grid.radius_scale)
+        u.moves = u.moves and has_slope(&a.profile)
     if call.derivative > 0:
         v = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
+        v.moves = v.moves and has_slope(&a.profile)
     while next_block(a):
         if call.derivative == 0 or (call.derivative == 1 and v_weights != NULL):
             fill_phi(space)

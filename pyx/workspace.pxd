@@ -40,8 +40,8 @@ cdef struct Workspace:      # aligned to LINE
     real phi_v[BLOCK]
     real phi_uv[BLOCK]
     real grad_w[BLOCK]      # sum_k w_k G_k
-    real grad_v[BLOCK]      # sum_k v_wk G_k
-    real by_delta[BLOCK]    # what second_order adds up, see fill_second_order
+    real grad_v[BLOCK]      # R sum_k v_wk G_k
+    real by_xi[BLOCK]       # what second_order adds up, see fill_second_order
     real by_v[BLOCK]
     real by_radius[BLOCK]
     Support support
@@ -83,7 +83,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid) noexcept nogil:
     a.s_min = <real*>(a.z_start + padded[2] // LANES)
     next_table = a.table
     for axis in range(3):
-        a.delta[axis] = next_table
+        a.xi[axis] = next_table
         a.s[axis] = next_table + padded[axis]
         a.core[axis] = next_table + 2 * padded[axis]
         next_table += 3 * padded[axis]

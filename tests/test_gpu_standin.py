@@ -68,11 +68,13 @@ class Scene:
         self.n_types = n_types
         self.density = torch.full((n_types, *self.gm.spatial_grid_dimensions()), -7.0, dtype=dtype)
 
-    def arguments(self, index=None):
-        """Addresses: the scene, and the index that it keeps, have to outlive the launch."""
+    def arguments(self, index=None, offsets=None):
+        """Addresses: the scene, and what it keeps of the arguments, have to outlive the launch."""
         self.index = index = self.types if index is None else index
+        self.offsets = offsets
         return (
-            self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(), 0,
+            self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(),
+            0 if offsets is None else offsets.data_ptr(),
             self.gm.geometry(PRECISIONS[self.coords.dtype]), 1, len(self.coords), self.n_types, 0,
             self.density.data_ptr(),
         )  # fmt: skip
@@ -331,6 +333,16 @@ def test_bad_index_is_reported_by_the_next_call(devices):
     with pytest.raises(ValueError, match="types: an earlier call had an index >= n_types on cuda:0"):
         run.density(*scene.arguments())
     run.density(*scene.arguments())
+    scene.check()
+
+
+def test_atoms_in_no_example_are_reported_by_the_next_call(devices):
+    scene = Scene()
+    run = kernels(devices[0])
+    run.density(*scene.arguments(offsets=torch.tensor([0, 4])))
+    with pytest.raises(ValueError, match="batch: an earlier call had atoms in no example on cuda:0"):
+        run.density(*scene.arguments())
+    run.density(*scene.arguments(offsets=torch.tensor([0, 6])))
     scene.check()
 
 

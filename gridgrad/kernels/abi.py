@@ -75,8 +75,8 @@ TANGENTS = ("grad_grad_coords", "grad_grad_weights", "grad_grad_radii")
 U, V = (tuple(f"{name}_{part}" for part in ("coords", "weights", "radii")) for name in ("u", "v"))
 GRADIENTS = ("grad_coords", "grad_weights", "grad_radii")
 
-FAULTS = ("index", "radius")
-"""The words to which the argument ``fault`` points: an index >= T was seen; a radius <= 0."""
+FAULTS = ("index", "radius", "example")
+"""The words to which the argument ``fault`` points: an index >= T was seen; a radius <= 0; an atom in no example."""
 
 TILE, ATOM, SUM = "tile", "atom", "sum"
 """What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output."""
@@ -216,7 +216,7 @@ def c_text() -> str:
         ``GEOMETRY_FIELDS`` is a row of ``GEOMETRY_FIELD(name, offset)`` in bytes, ``GEOMETRY_BYTES`` the size.
         ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, place)`` and
         ``PROFILE_FIELD(name, place)``, places among the numbers and among those of the profile, which are
-        ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on. ``FAULT_INDEX``, ``FAULT_RADIUS``: the words of `FAULTS`.
+        ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on. ``FAULT_INDEX`` and so on: the words of `FAULTS`.
     """
 
     def row(macro: str, fields: dict[str, int], size: int) -> str:

@@ -50,3 +50,5 @@ class ShimKernels:
             raise ValueError("types: an index >= n_types")
         if self.fault[abi.FAULTS.index("radius")]:
             raise ValueError("radii: a radius <= 0")
+        if self.fault[abi.FAULTS.index("example")]:
+            raise ValueError("batch: an atom in no example")

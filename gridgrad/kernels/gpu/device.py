@@ -20,7 +20,7 @@ from gridgrad.kernels.gpu.driver import Driver, driver
 
 __all__ = ["DefaultStream", "Device", "Kernels", "eager"]
 
-_INDEX = abi.FAULTS.index("index")
+_INDEX, _EXAMPLE = abi.FAULTS.index("index"), abi.FAULTS.index("example")
 
 
 class Module(NamedTuple):
@@ -98,7 +98,7 @@ class Device:
         Raises
         ------
         ValueError
-            For a type index >= n_types or, with ``GRIDGRAD_CHECK=1``, a radius <= 0.
+            For a type index >= n_types, an atom in no example or, with ``GRIDGRAD_CHECK=1``, a radius <= 0.
         """
         seen_faults = dict(zip(abi.FAULTS, self.fault.tolist(), strict=True))
         for word in range(len(abi.FAULTS)):
@@ -107,6 +107,11 @@ class Device:
             raise ValueError(
                 f"types: {seen} had an index >= n_types on cuda:{self.ordinal}; expected indices below n_types "
                 "(negative: the atom is ignored). GRIDGRAD_CHECK=1 finds the call"
+            )
+        if seen_faults["example"]:
+            raise ValueError(
+                f"batch: {seen} had atoms in no example on cuda:{self.ordinal}; expected sorted values from 0 to "
+                "batch_size - 1. GRIDGRAD_CHECK=1 finds the call"
             )
         if seen_faults["radius"] and eager():
             raise ValueError(f"radii: {seen} had a radius <= 0 on cuda:{self.ordinal}; expected radii > 0")
@@ -193,13 +198,14 @@ class Kernels:
         *arguments: object,
     ) -> None:
         # arguments: those that abi names, without the fault words. ValueError: CUDA cannot launch that many blocks; an
-        # earlier call was given a type index >= n_types; with GRIDGRAD_CHECK=1 this one was, or a radius <= 0
+        # earlier call was given a type index >= n_types or an atom in no example; with GRIDGRAD_CHECK=1 this one was,
+        # or a radius <= 0
         device = self._device
         checked = eager()
         if checked:  # what earlier calls left, also those before it was asked for
             device.synchronize()
             device.raise_fault("an earlier call")
-        elif device.fault[_INDEX]:
+        elif device.fault[_INDEX] or device.fault[_EXAMPLE]:
             device.raise_fault("an earlier call")
         blocks = count(arguments)
         if blocks == 0:
