@@ -72,8 +72,7 @@ __device__ __forceinline__ bool reaches(const real (&position)[3], real per_radi
     const real x = gap(real_fma((real)box.x, h, position[0]), real_fma((real)(box.x + box.size_x - 1), h, position[0]));
     const real y = gap(real_fma((real)box.y, h, position[1]), real_fma((real)(box.y + box.size_y - 1), h, position[1]));
     const real z = gap(real_fma((real)box.z, h, position[2]), real_fma((real)(box.z + box.size_z - 1), h, position[2]));
-    const real any = position[0] + position[1] + position[2];   // fmax drops a NaN
-    return any != any
+    return is_nan(position, per_radius) // fmax drops a NaN
            || !(square(x * per_radius, y * per_radius, z * per_radius) > scalars.profile.cutoff_s * (real)1.0001);
 }
 
@@ -102,11 +101,17 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
             if (radius > tile.widest)
                 tile.widest = radius;
         }
-        const bool last = tile.b == atoms.n_examples - 1;
-        if (tile.n < 0 || (tile.b == 0 && tile.first != 0) || (last && tile.first + tile.n != atoms.n_atoms))
-            atoms.fault[FAULT_EXAMPLE] = 1;
     }
     __syncthreads();
+}
+
+__device__ __forceinline__ void report_examples(const Tile &tile, const Atoms &atoms)
+{
+    // atoms before, between or after those of the examples are in none
+    const bool last = tile.b == atoms.n_examples - 1;
+    if (threadIdx.x == 0
+        && (tile.n < 0 || (tile.b == 0 && tile.first != 0) || (last && tile.first + tile.n != atoms.n_atoms)))
+        atoms.fault[FAULT_EXAMPLE] = 1;
 }
 
 __device__ __forceinline__ bool read_radius(const Tile &tile, const Atoms &atoms, const real *u_weights,
@@ -150,7 +155,7 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
             const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
                                       scalars.origin[1] - atoms.coords[3 * i + 1],
                                       scalars.origin[2] - atoms.coords[3 * i + 2]};
-            keep = is_nan(atoms.coords + 3 * i, radius)
+            keep = is_nan(position, radius)
                    || (!is_infinite(position) && reaches(position, per_radius_of(radius), scalars, tile.box));
         }
         const unsigned votes = __ballot_sync(0xffffffffu, keep);
@@ -158,6 +163,7 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
             tile.kept[warp] = __popc(votes);
         __syncthreads();
         int at = count + __popc(votes & ((1u << lane) - 1));
+#pragma unroll 1 // unrolled, it takes registers from the sums
         for (int w = 0; w < threads / 32; ++w) {
             at += w < warp ? tile.kept[w] : 0;
             count += tile.kept[w];

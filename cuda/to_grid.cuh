@@ -1,4 +1,5 @@
-// Kernels whose output is the grid: density and its derivatives along directions. Every voxel is written by one thread. Mirror: pyx/to_grid.pxd.
+// Kernels whose output is the grid: density and its derivatives along directions. Every voxel is written by one
+// thread. Mirror: pyx/to_grid.pxd.
 #pragma once
 #include "tile.cuh"
 
@@ -216,6 +217,7 @@ __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid
     const bool by_channel = call.atoms.weights != nullptr && call.atoms.radius_by_type; // a radius per weight
     narrow(scalars, grid);
     open_tile(tile, call.atoms, grid, scalars, by_channel);
+    report_examples(tile, call.atoms);
     if (grid.points[2] % VOXELS == 0 && (size_t)call.out % 16 == 0)
         fill_item<DERIVATIVE, true>(call, grid, scalars, tile, by_channel);
     else

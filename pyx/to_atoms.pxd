@@ -158,8 +158,8 @@ cdef inline void fill_second_order(Workspace* space, const Direction* along) noe
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s, phi_s, phi_ss, R_s_v, xi_v_xy, first, R_second, turn
-    cdef real v_z = along.coords[2], v_radius = along.radius
+    cdef real s, phi_s, phi_ss, xi_v, xi_v_xy, R_s_v, first, R_second
+    cdef real v_z = along.coords[2], v_radius = along.radius, v_radius_3_2 = <real>1.5 * along.radius
     cdef real by_xi[LANES]
     cdef real by_v[LANES]
     cdef real by_radius[LANES]
@@ -174,15 +174,15 @@ cdef inline void fill_second_order(Workspace* space, const Direction* along) noe
             phi_ss = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             inside = s <= coefficients.cutoff_s
             s = s if inside else <real>0
-            R_s_v = (xi_v_xy + chunk.xi_z[l] * v_z) + v_radius * s
+            xi_v = xi_v_xy + chunk.xi_z[l] * v_z
+            R_s_v = xi_v + v_radius * s
             first = space.grad_w[c * LANES + l] * phi_s
             R_second = space.grad_w[c * LANES + l] * phi_ss * R_s_v + space.grad_v[c * LANES + l] * phi_s
             first = first if inside else <real>0
             R_second = R_second if inside else <real>0
-            turn = first * v_radius
-            by_xi[l] = R_second + turn
+            by_xi[l] = R_second + first * v_radius
             by_v[l] = first
-            by_radius[l] = (R_second + <real>0.5 * turn) * s + first * R_s_v
+            by_radius[l] = R_second * s + first * (xi_v + v_radius_3_2 * s)
         for l in range(LANES):
             space.by_xi[c * LANES + l] = by_xi[l]
         for l in range(LANES):
