@@ -12,6 +12,7 @@ import torch
 from gridgrad.extras import require
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
+from gridgrad.io.atomic import refuse_existing
 from gridgrad.mol import Molecule, TypedAtoms, grid_atoms, read_molecules, type_atoms
 from gridgrad.plot import draw_gradient, draw_grid, write_page
 from gridgrad.plot.scene import principal_axes
@@ -23,8 +24,11 @@ _TURN = 12  # degrees in the plane of the ligand
 _TOLERANCE = 1e-12
 
 
-def run(folder: Path) -> int:
+def run(folder: Path, *, overwrite: bool) -> int:
     """Run the demo; 1 if a number does not come out."""
+    pictures = [folder / name for name in ("grid.png", "gradient.png", "grid.html")]
+    if not overwrite:
+        refuse_existing(pictures)
     require("matplotlib", "plot")
     path = Path(require("rdkit.RDConfig", "mol").RDContribDir) / "Fastcluster" / "testdata" / "cdk2.sdf"
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +45,6 @@ def run(folder: Path) -> int:
 
     turned, grad_coords, agrees = _differentiate(gm, ligand, atoms)
     print()
-    pictures = [folder / name for name in ("grid.png", "gradient.png", "grid.html")]
     draw_grid(pictures[0], grid, ligand)
     caption = f"the ligand turned by {_TURN}°, and −∂L/∂coords, which turns it back"
     draw_gradient(pictures[1], grid, ligand, turned, grad_coords, caption)

@@ -16,6 +16,7 @@ from gridgrad.extras import require
 from gridgrad.fit import STATUS, fit_atoms
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, atomic_files, read
+from gridgrad.io.atomic import refuse_existing
 from gridgrad.mol import SYMBOLS, VDW_RADII, element_of_channel
 
 FORMATS = (".sdf", ".xyz")
@@ -27,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     suffix = options.output.suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(f"--output: unknown format {suffix!r}; expected one of {', '.join(FORMATS)}")
+    if not options.overwrite:
+        refuse_existing([options.output])
     grid = read(options.grid)
     used = [i for i, volume in enumerate(grid.density) if volume.any()]
     channels = [_channel(name, options) if i in used else ("", 1.0) for i, name in enumerate(grid.channels)]
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     elements = [channels[channel][0] for channel in atoms.types.tolist()]
     text = _text(suffix, grid, elements, atoms)
-    with atomic_files([options.output]) as (temporary,):
+    with atomic_files([options.output], overwrite=options.overwrite) as (temporary,):
         Path(temporary).write_text(text, encoding="utf-8")
     _report(grid, channels, atoms, seconds, options.output)
     return int(atoms.labels["status"].item() != STATUS.index("converged"))

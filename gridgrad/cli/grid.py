@@ -21,6 +21,7 @@ from gridgrad.data.pool import WorkerDiedError, map_ordered
 from gridgrad.extras import require
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, check_output, write
+from gridgrad.io.atomic import refuse_existing
 from gridgrad.io.writers import check_picture
 from gridgrad.mol import (
     Molecule,
@@ -78,6 +79,9 @@ def run(options: argparse.Namespace) -> int:
     job = _prepare(options)
     records = _count(options)
     many = records is None or records > 1
+    if not options.overwrite:
+        for number in range(1, records + 1) if many and records else (None,):
+            refuse_existing(_outputs(options, number))
     if many:
         print(f"{'':>5} {'name':<24} {'atoms':>5} {'outside':>7} {'sum':>10} {'ms':>8}  channels")
     outcomes = _side_by_side(job) if options.workers > 1 else _one_by_one(job, many)
@@ -279,23 +283,33 @@ def _grid(job: _Job, ligand: Molecule) -> _Result:
     return _Result(grid, ligand, atoms, time.perf_counter() - start)
 
 
-def _write(job: _Job, result: _Result, number: int | None) -> list[Path]:
-    def numbered(path: Path) -> Path:
-        return path if number is None else path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
+def _numbered(path: Path, number: int | None) -> Path:
+    return path if number is None else path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
 
+
+def _outputs(options: argparse.Namespace, number: int | None) -> list[Path]:
+    """Return the files of a record that can be told before it is typed: all but those of its channels."""
+    paths = (options.output if options.channel != "each" else None, options.png, options.html)
+    return [_numbered(path, number) for path in paths if path is not None]
+
+
+def _write(job: _Job, result: _Result, number: int | None) -> list[Path]:
     options, written = job.options, []
+    if not options.overwrite:
+        refuse_existing(_outputs(options, number))
     if options.output is not None:
-        written += write(numbered(options.output), result.grid, options.channel)
+        path = _numbered(options.output, number)
+        written += write(path, result.grid, options.channel, overwrite=options.overwrite)
     if options.png is not None:
         from gridgrad.plot import draw_grid
 
-        draw_grid(numbered(options.png), result.grid, result.ligand, job.receptor)
-        written.append(numbered(options.png))
+        written.append(_numbered(options.png, number))
+        draw_grid(written[-1], result.grid, result.ligand, job.receptor)
     if options.html is not None:
         from gridgrad.plot import write_page
 
-        write_page(numbered(options.html), result.grid, result.ligand, job.receptor)
-        written.append(numbered(options.html))
+        written.append(_numbered(options.html, number))
+        write_page(written[-1], result.grid, result.ligand, job.receptor)
     return written
 
 

@@ -103,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="grid a real molecule, differentiate it twice, check closed forms, draw pictures"
     )
-    demo.add_argument("--output", "-o", type=Path, default=Path("gridgrad-demo"), metavar="DIR",
-                      help="folder for the pictures (default: %(default)s)")  # fmt: skip
+    demo.add_argument("--output", "-o", type=Path, metavar="DIR",
+                      help="folder for the pictures (default: gridgrad-demo, whose pictures are replaced)")  # fmt: skip
+    _add_overwrite(demo)
     demo.set_defaults(run=_run_demo)
     info = commands.add_parser("info", help="versions, SIMD level, threads, CUDA")
     info.set_defaults(run=_run_info)
@@ -148,6 +149,11 @@ def _add_grid(commands: argparse._SubParsersAction) -> None:
         help="volume for .dx or .mrc: total (default), a channel's name, or each: one file per channel")  # fmt: skip
     add("--png", type=Path, metavar="FILE", help="picture")
     add("--html", type=Path, metavar="FILE", help="page with 3D isosurfaces; needs no network")
+    _add_overwrite(group)
+
+
+def _add_overwrite(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--overwrite", action="store_true", help="replace output files that are there already")
 
 
 def _add_typing(group: argparse._ArgumentGroup) -> None:
@@ -203,6 +209,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     add = fit.add_argument
     add("grid", type=Path, metavar="GRID", help="grid file")
     add("--output", "-o", type=Path, required=True, metavar="OUT", help="molecule file: .sdf or .xyz")
+    _add_overwrite(fit)
     add("--element", metavar="SYMBOL", help="element of the channels whose name tells none")
     add("--radius", type=float, metavar="A", help="radius of all atoms (default: by channel)")
     add("--atoms", type=int, metavar="N", help="number of atoms (default: as many as there are)")
@@ -235,7 +242,7 @@ def _run_fit(arguments: argparse.Namespace) -> int:
 def _run_demo(arguments: argparse.Namespace) -> int:
     from gridgrad.cli.demo import run
 
-    return run(arguments.output)
+    return run(arguments.output or Path("gridgrad-demo"), overwrite=arguments.overwrite or arguments.output is None)
 
 
 def _run_info(arguments: argparse.Namespace) -> int:

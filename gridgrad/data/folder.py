@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from gridgrad.data.parts import FORMAT, VERSION, Entry, Layout, StoreError
 from gridgrad.io import atomic_files
+from gridgrad.io.atomic import clean
 
 __all__ = ["FAILED", "HEADER", "Failure", "Header", "finish", "part_file", "read_json", "sidecar", "write_json"]
 
@@ -188,8 +189,9 @@ def finish(folder: Path) -> Header:
         except FileNotFoundError:  # another process has done it
             return Header.read(folder)
     if header.parts:
-        for leftover in (*folder.glob("part-*.json"), *folder.glob(".*_*")):
+        for leftover in folder.glob("part-*.json"):
             leftover.unlink(missing_ok=True)
+        clean(folder)
     return header
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from gridgrad.data.plan import begin
 from gridgrad.data.pool import available_cores, warm_up
 from gridgrad.data.typing_job import TypingJob, as_row
 from gridgrad.extras import require
+from gridgrad.io import atomic_folder
 from gridgrad.mol import ElementTyper, TypedAtoms, Typer
 from gridgrad.mol.text import RECORD_LIMIT
 
@@ -180,17 +180,12 @@ def write_store(
         If the folder is there already.
     """
     folder = Path(store)
-    if folder.exists():
-        raise FileExistsError(f"{folder}: exists; expected a new folder")
     molecules = iter(molecules)
     first = next(molecules, None)
     if first is None:
         raise ValueError("molecules: none; expected at least one, which tells the channels")
     layout = Layout(first[1].channels, first[1].types.ndim == 2, None if radii is None else tuple(radii))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}_", dir=folder.parent) as temporary:
-        whole = Path(temporary) / folder.name
-        whole.mkdir()
+    with atomic_folder(folder) as whole:
         entries = []
         rows = enumerate(chain([first], molecules))
         while chunk := list(islice(rows, _ROWS)):
@@ -198,7 +193,6 @@ def write_store(
             made = (_rows(layout, some) for some in islice(chunks, PART_RECORDS // _ROWS))
             entries.append(write_part(part_file(whole, len(entries)), layout, made))
         Header(layout, settings or {}, len(entries), entries).write(whole)
-        whole.rename(folder)
 
 
 def _rows(layout: Layout, molecules: list[tuple[int, tuple[str, TypedAtoms]]]) -> Rows:

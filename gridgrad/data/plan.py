@@ -125,7 +125,7 @@ def begin(folder: Path, files: list[str], job: TypingJob, workers: int, part_rec
 
 def _is_ours(file: Path) -> bool:
     """Tell whether a run that was ended before the header was there, or one that runs now, may have written this."""
-    return file.name in (PLAN, HEADER) or file.name.startswith((".plan_", ".store_", ".part-", "part-"))
+    return file.name in (PLAN, HEADER) or file.name.startswith((".plan.", ".store.", ".part-", "part-"))
 
 
 def _size(file: str) -> int:

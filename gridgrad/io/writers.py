@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gridgrad.extras import require
+from gridgrad.io.atomic import atomic_files, real_path
 from gridgrad.io.density import DensityGrid
 
-__all__ = ["FORMATS", "atomic_files", "check_output", "write"]
+__all__ = ["FORMATS", "check_output", "write"]
 
 
-def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[Path]:
+def write(path: str | Path, grid: DensityGrid, channel: str = "total", *, overwrite: bool = True) -> list[Path]:
     """Write a density grid; the suffix decides the format, see `FORMATS`.
 
     ``.npz`` and ``.pt`` hold every channel, with origin, resolution, names and ``grid.extra``. OpenDX (``.dx``) and
@@ -34,6 +33,8 @@ def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[P
         What to write.
     channel : str, default "total"
         "total", "each", or a channel's name; for one-volume formats only.
+    overwrite : bool, default True
+        Replace files that are there already.
 
     Returns
     -------
@@ -44,13 +45,15 @@ def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[P
     ------
     ValueError
         If the format is unknown or `channel` does not fit it.
+    FileExistsError
+        If a file is there already, unless `overwrite`.
     OSError
         If the folder does not exist, the disk is full or whatever else keeps the file from being written.
     """
     path = check_output(path, channel)
     writer = FORMATS[path.suffix.lower()]
     if writer in _WHOLE:
-        with atomic_files([path]) as (temporary,):
+        with atomic_files([path], overwrite=overwrite) as (temporary,):
             writer(temporary, grid)
         return [path]
     volumes = grid.volumes(channel)
@@ -59,7 +62,7 @@ def write(path: str | Path, grid: DensityGrid, channel: str = "total") -> list[P
         paths = [files[name] for name in volumes]
     else:
         paths = [path]
-    with atomic_files(paths) as temporaries:
+    with atomic_files(paths, overwrite=overwrite) as temporaries:
         for temporary, (name, volume) in zip(temporaries, volumes.items(), strict=True):
             writer(temporary, volume, grid, f"{grid.name} {name}".strip())
     return paths
@@ -99,7 +102,7 @@ def check_output(path: str | Path, channel: str = "total") -> Path:
 
 def check_folder(path: Path) -> None:
     """Refuse a file whose folder does not exist or cannot be written to, or that is a folder, a pipe or a device."""
-    path = _target(path)
+    path = real_path(path)
     if not path.parent.exists():
         raise FileNotFoundError(f"output: the folder {path.parent} of {path} does not exist")
     if not path.parent.is_dir():
@@ -121,54 +124,6 @@ def check_picture(path: Path, suffix: str, module: str | None) -> None:
         require(module, "plot")
 
 
-@contextmanager
-def atomic_files(paths: Sequence[Path], *, sync: bool = False) -> Iterator[list[Path]]:
-    """Give temporary files beside `paths`; they take those names together at the end, or vanish on an error.
-
-    A symbolic link is followed: it stays, and what it points to is replaced. With `sync` the files are on the disk
-    before they take their names, and the names are before this returns.
-
-    Raises
-    ------
-    ValueError
-        If two of the paths are the same file.
-    OSError
-        If a file cannot be written; with its name.
-    """
-    targets = [_target(path) for path in paths]
-    if len(set(targets)) < len(targets):
-        raise ValueError(f"output: {', '.join(map(str, paths))} are the same file, expected different ones")
-    temporaries: list[Path] = []
-    try:
-        for path in targets:
-            handle, name = tempfile.mkstemp(prefix=f".{path.stem}_", suffix=path.suffix, dir=path.parent)
-            os.close(handle)
-            temporaries.append(Path(name))
-        yield temporaries
-        umask = os.umask(0)
-        os.umask(umask)
-        for temporary in temporaries:
-            temporary.chmod(0o666 & ~umask)
-            if sync:
-                _sync(temporary)
-        for temporary, path in zip(temporaries, targets, strict=True):
-            os.replace(temporary, path)
-        if sync:
-            for folder in {path.parent for path in targets}:
-                _sync(folder)
-    except OSError as error:
-        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        raise OSError(error.errno, f"output: {error.strerror or error}", f"{paths[0]}{others}") from error
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-
-
-def _target(path: Path) -> Path:
-    """Return where a path leads, through links that may point to nothing yet."""
-    return Path(os.path.realpath(path))
-
-
 def _channel_files(path: Path, channels: Sequence[str]) -> dict[str, Path]:
     """Return a file for each channel; the names differ even where case does not count."""
     files: dict[str, Path] = {}
@@ -182,14 +137,6 @@ def _channel_files(path: Path, channels: Sequence[str]) -> dict[str, Path]:
         taken.add(name.casefold())
         files[channel] = path.with_name(f"{path.stem}_{name}{path.suffix}")
     return files
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _arrays(grid: DensityGrid) -> dict[str, np.ndarray]:

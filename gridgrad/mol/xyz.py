@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from gridgrad.mol.text import Lines
 
 __all__ = ["xyz_records"]
 
-_DIGITS = 18  # of a number of atoms
+_DIGITS = 4300  # that Python makes an integer of
 _EXTENDED = "species:S:1:pos:R:3"  # columns of an extended XYZ file that are those of a plain one
 
 
@@ -35,7 +36,7 @@ def xyz_records(lines: Lines) -> Records:
             )
         count = int(first)
         comment = next(text, "").strip()
-        rows = list(islice(text, count))
+        rows = list(islice(text, min(count, sys.maxsize)))
         yield lines.record, partial(_parse, lines.path, lines.record, count, comment, rows)
         lines.end_record()
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from gridgrad.io.atomic import atomic_files
 from gridgrad.io.density import DensityGrid
-from gridgrad.io.writers import atomic_files
 from gridgrad.mol.molecule import Molecule
 from gridgrad.plot.scene import Sticks, atom_colors, channel_color, sticks
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gridgrad.extras import require
+from gridgrad.io.atomic import atomic_files
 from gridgrad.io.density import DensityGrid
-from gridgrad.io.writers import atomic_files
 from gridgrad.mol.elements import SYMBOLS
 from gridgrad.mol.molecule import Molecule
 from gridgrad.plot.projection import Projection, project, project_axis
