@@ -14,12 +14,13 @@ from asv.results import iter_results
 from asv.util import load_json
 
 BENCHMARK = "orders.Orders.time_order"
+PREDICTED = "cuda_text.Predicted.track_predicted_time"
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Times in seconds of one commit on one machine, by (pass, workload, dtype, device)."""
+    """Times in seconds of one commit on one machine, by (pass, workload, dtype, device); predicted, by (case, device)."""
 
     machine: str
     commit: str
@@ -27,14 +28,14 @@ class Run:
     times: dict
 
 
-def load_runs(results_dir):
+def load_runs(results_dir, benchmark=BENCHMARK):
     """Return the runs that hold any time, oldest commit first; what asv skipped or failed is left out."""
     runs = {}
     for result in iter_results(str(results_dir)):
-        if BENCHMARK not in result.get_all_result_keys():
+        if benchmark not in result.get_all_result_keys():
             continue
-        params = result.get_result_params(BENCHMARK)
-        values = result.get_result_value(BENCHMARK, params)
+        params = result.get_result_params(benchmark)
+        values = result.get_result_value(benchmark, params)
         times = {
             tuple(name.strip("'") for name in names): value
             for names, value in zip(itertools.product(*params), values, strict=True)
@@ -167,6 +168,27 @@ def _no_gpu(machine):
     )
 
 
+def _predictions(results_dir):
+    """Return the newest predicted times as a table, or nothing; once a GPU was measured, nobody asks for them."""
+    runs = load_runs(results_dir, PREDICTED)
+    if not runs or any(map(ratios, load_runs(results_dir))):
+        return ""
+    newest = runs[-1]
+    devices = _unique(device for _, device in newest.times)
+    head = "".join(f"<th>{html.escape(device)}</th>" for device in devices)
+    rows = []
+    for case in _unique(case for case, _ in newest.times):
+        times = (newest.times.get((case, device)) for device in devices)
+        cells = "".join(f"<td>{'–' if time is None else readable(time)}</td>" for time in times)
+        rows.append(f"<tr><th>{_words(case)}</th>{cells}</tr>")
+    return (
+        '<section class="predicted"><h2>Predictions</h2><p class="none"><b>Predicted, not measured.</b> No GPU was at hand. '
+        f"Commit {newest.commit[:8]}: float32, 64 complexes of 400 atoms, 28 channels, 48 points along each axis; from the "
+        "compiled instructions, how often the loops run, the bytes, and the devices' data sheets (tools/gpu_prediction.py)."
+        f'</p><table class="predicted"><tr><th></th>{head}</tr>{"".join(rows)}</table></section>'
+    )
+
+
 def _section(machine, runs, facts):
     newest = runs[-1]
     measured = next((run for run in reversed(runs) if ratios(run)), None)
@@ -206,6 +228,7 @@ p { margin: 4px 0; color: var(--soft); } small { color: var(--soft); display: bl
 .key.cpu { color: var(--cpu); } .key.gpu { color: var(--gpu); }
 table.past { border-collapse: collapse; width: 100%; table-layout: fixed; } table.past th { font-weight: 600; text-align: left; }
 table.past th:first-child { width: 150px; } table.past th, table.past td { padding: 4px 6px; vertical-align: top; }
+table.predicted { border-collapse: collapse; } table.predicted th, table.predicted td { padding: 3px 14px 3px 0; text-align: left; }
 svg { display: block; width: 100%; } svg.ratio { max-width: 900px; } svg.past { max-width: 240px; }
 svg text { fill: var(--soft); font-size: 13px; } svg .tick { text-anchor: middle; } svg .label { text-anchor: end; fill: var(--ink); }
 svg .grid { stroke: var(--line); } svg .one { stroke: var(--ink); stroke-width: 1.5; } svg .frame { fill: var(--panel); stroke: var(--line); }
@@ -230,5 +253,6 @@ def front_page(results_dir, asv_page="asv.html"):
 <a href="{asv_page}#/regressions">Regressions</a></nav>
 <h1>gridgrad: GPU against CPU</h1>
 <p>Density grids and their derivatives: one small ligand, one complex, a fine grid, a padded and a ragged batch.</p>
+{_predictions(results_dir)}
 {"".join(sections) or empty}</body></html>
 """

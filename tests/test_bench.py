@@ -12,7 +12,7 @@ if not (ROOT / "asv_bench" / "benchmarks").is_dir():
     pytest.skip("no benchmarks beside the tests", allow_module_level=True)
 sys.path.append(str(ROOT / "asv_bench"))
 
-from benchmarks import accuracy, memory, orders, overhead, ratios, scaling, workloads
+from benchmarks import accuracy, cuda_text, memory, orders, overhead, ratios, scaling, workloads
 
 SUITES = [orders.Orders, memory.PeakMemory, memory.ExtraMemory, ratios.GpuOverCpu, ratios.OverMemset]
 SUITES += [ratios.Float64OverFloat32, ratios.TwoThreadsOverOne, ratios.FixedOverAll, accuracy.Float32Error]
@@ -130,3 +130,37 @@ def test_asv_accepts_the_suite():
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_cuda_text_is_tracked(monkeypatch):
+    """On one architecture and one case; where there is no disassembler, the rest is skipped."""
+    prediction = cuda_text.gpu_prediction
+    monkeypatch.setattr(cuda_text, "ARCHITECTURES", (90,))
+    monkeypatch.setattr(prediction, "CASES", {"density": prediction.CASES["density"]})
+    monkeypatch.setattr(prediction, "DEVICES", {"H200": prediction.DEVICES["H200"]})
+    if not cuda_text.has_compiler():
+        pytest.skip("needs nvidia-cuda-nvrtc")
+    found = cuda_text.setup_cache()
+    registers = cuda_text.Registers()
+    registers.setup(found, "density", 90)
+    assert 32 < registers.track_registers(found, "density", 90) <= 80
+    assert registers.track_spills(found, "density", 90) == 0
+    instructions, predicted = cuda_text.Instructions(), cuda_text.Predicted()
+    if cuda_text.sass.nvdisasm() is None:
+        with pytest.raises(NotImplementedError, match="nvdisasm"):
+            instructions.setup(found, "density", 90)
+        with pytest.raises(NotImplementedError, match="nvdisasm"):
+            predicted.setup(found, "density", "H200")
+        pytest.skip("needs nvidia-cuda-nvdisasm")
+    instructions.setup(found, "density", 90)
+    assert 50 < instructions.track_inner_loop(found, "density", 90) < 400
+    predicted.setup(found, "density", "H200")
+    assert prediction.GRID / 4.8e12 < predicted.track_predicted_time(found, "density", "H200") < 1e-2
+
+
+def test_no_compiler_is_a_skip(monkeypatch):
+    monkeypatch.setattr(cuda_text, "has_compiler", lambda: False)
+    found = cuda_text.setup_cache()
+    for suite in (cuda_text.Registers, cuda_text.Instructions, cuda_text.Predicted):
+        with pytest.raises(NotImplementedError):
+            suite().setup(found, *(values[0] for values in suite.params))

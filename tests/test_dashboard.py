@@ -51,6 +51,32 @@ def save_run(folder, machine, commit, date, gpu_over_cpu):
     results.save(str(folder))
 
 
+def save_predictions(folder, commit, date):
+    """Save invented predictions as asv does."""
+    from asv.results import Results
+
+    params = [[repr("density"), repr("density_backward, coords")], [repr("H100 SXM"), repr("H200")]]
+    benchmark = {"name": front_page.PREDICTED, "version": "1", "params": params}
+    result = types.SimpleNamespace(
+        result=[4e-4, 3e-4, 2e-5, math.nan], samples=[None] * 4, number=[None] * 4, stderr="", errcode=0, profile=None
+    )
+    results = Results({"machine": "one"}, {}, commit, date, "3.12", "existing", {})
+    results.add_result(benchmark, result)
+    results.save(str(folder))
+
+
+def test_predictions_are_shown_and_marked_until_a_gpu_was_measured(tmp_path):
+    save_run(tmp_path, "one", "a" * 40, 1_000_000, None)
+    assert "<h2>Predictions" not in front_page.front_page(tmp_path)
+    save_predictions(tmp_path, "b" * 40, 2_000_000)
+    page = front_page.front_page(tmp_path)
+    assert "Predicted, not measured." in page and "bbbbbbbb" in page
+    assert "<th>density</th><td>400 µs</td><td>300 µs</td>" in page
+    assert "<th>density backward, coords</th><td>20 µs</td><td>–</td>" in page
+    save_run(tmp_path, "gpu", "c" * 40, 3_000_000, 0.25)
+    assert "<h2>Predictions" not in front_page.front_page(tmp_path)
+
+
 def test_runs_come_in_order_of_commits(tmp_path):
     save_run(tmp_path, "one", "b" * 40, 2_000_000, None)
     save_run(tmp_path, "one", "a" * 40, 1_000_000, None)

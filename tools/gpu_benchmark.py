@@ -24,14 +24,14 @@ BATCH, ATOMS, CHANNELS = 64, 400, 28
 SMALL_ATOMS, SMALL_CHANNELS = 40, 14
 
 
-def atoms(batch, n_atoms, n_channels, dtype=torch.float32):
+def atoms(batch, n_atoms, n_channels, dtype=torch.float32, device="cuda"):
     """Draw padded atoms in a box of 23.5 A: coords, one-hot types, radii, index types."""
     generator = torch.Generator().manual_seed(0)
     coords = (torch.rand((batch, n_atoms, 3), generator=generator) - 0.5) * 23.5
     index = torch.randint(0, n_channels, (batch, n_atoms), generator=generator)
     radii = 1.2 + 0.8 * torch.rand((batch, n_atoms), generator=generator)
     types = torch.nn.functional.one_hot(index, n_channels)
-    return coords.to("cuda", dtype), types.to("cuda", dtype), radii.to("cuda", dtype), index.cuda()
+    return coords.to(device, dtype), types.to(device, dtype), radii.to(device, dtype), index.to(device)
 
 
 def device_time(function, repeats=20):

@@ -5,7 +5,7 @@
 Everything lands in ``build/cuda_on_cpu`` (or ``CUDA_ON_CPU``): the kernels compiled by g++ through cuda_shim.h, one
 library a precision; a stand-in ``libcuda.so.1``; in ``site`` cuda.bindings, and PyCUDA, built against NVIDIA's headers
 from PyPI and the stand-in. What is up to date is left alone. To use the last three:
-``LD_LIBRARY_PATH=build/cuda_on_cpu PYTHONPATH=build/cuda_on_cpu/site``.
+``LD_LIBRARY_PATH=build/cuda_on_cpu PYTHONPATH=build/cuda_on_cpu/site``. ``CUDA_ON_CPU_FLAGS``: more flags for g++.
 """
 
 import hashlib
@@ -61,6 +61,7 @@ def build_kernels():
     contract.write_text(ABI["c_text"]())
     inputs = [*HERE.glob("*.h"), HERE / "kernels.cpp", *(REPOSITORY / "cuda").glob("*.cu*"), contract]
     language = ["-std=c++20", "-O2", "-g", "-Wall", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE"]
+    language += os.environ.get("CUDA_ON_CPU_FLAGS", "").split()
     flags = [*language, "-fvisibility=hidden", "-shared", "-fPIC", "-pthread", "-include", contract]
     for real in REALS:
         product = kernel_library(real)

@@ -3,6 +3,9 @@
 // Fibers of a block take turns on one operating-system thread and switch only at barriers, so __shared__ memory is
 // thread_local memory. makecontext starts a fiber; _setjmp/_longjmp switch, without system calls. A thread that has
 // exited counts as arrived at every barrier, as on sm_70 and later. A barrier that can never be completed aborts.
+//
+// Between barriers the fibers of a block run in the order that SHIM_SCHEDULE says: forward (default), backward, or a
+// number, the seed of random ones, in which some warps run ahead of others as far as barriers let them.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -13,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <sys/mman.h>
 #include <thread>
 #include <tuple>
@@ -47,9 +51,30 @@ struct Fiber {
     uint32_t parity = 0;                    // which of the warp's two exchange buffers comes next
 };
 
+struct Random {                             // splitmix64
+    uint64_t state;
+    uint64_t operator()()
+    {
+        uint64_t z = state += 0x9e3779b97f4a7c15;
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+        z = (z ^ z >> 27) * 0x94d049bb133111eb;
+        return z ^ z >> 31;
+    }
+    using result_type = uint64_t;
+    static constexpr uint64_t min() { return 0; }
+    static constexpr uint64_t max() { return ~uint64_t(0); }
+};
+
+struct Schedule {
+    enum { FORWARD, BACKWARD, RANDOM } kind = FORWARD;
+    uint64_t seed = 0;
+};
+
 struct Worker {                             // an operating-system thread and the block it runs
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
+    std::vector<unsigned> round;            // the fibers that run next, in their order
+    Schedule schedule;
     std::function<void()> body;
     jmp_buf scheduler;
     ucontext_t start;
@@ -174,8 +199,40 @@ inline void resume(Worker &w, Fiber &fiber)
     setcontext(&w.start);
 }
 
+inline Schedule schedule_asked()
+{
+    const char *setting = getenv("SHIM_SCHEDULE");
+    if (!setting || !strcmp(setting, "forward"))
+        return {};
+    if (!strcmp(setting, "backward"))
+        return {Schedule::BACKWARD};
+    char *end;
+    const uint64_t seed = strtoull(setting, &end, 10);
+    if (end == setting || *end)
+        fail("SHIM_SCHEDULE: expected forward, backward or a number");
+    return {Schedule::RANDOM, seed};
+}
+
+inline void next_round(Worker &w, Random &random)
+{
+    const unsigned threads = w.fibers.size();
+    w.round.resize(threads);
+    std::iota(w.round.begin(), w.round.end(), 0);
+    if (w.schedule.kind == Schedule::BACKWARD)
+        std::reverse(w.round.begin(), w.round.end());
+    if (w.schedule.kind != Schedule::RANDOM)
+        return;
+    std::shuffle(w.round.begin(), w.round.end(), random);
+    std::vector<bool> runs(w.warps.size());
+    const unsigned some = 1 + random() % w.warps.size();
+    for (unsigned i = 0; i < some; ++i)
+        runs[random() % w.warps.size()] = true;
+    std::erase_if(w.round, [&](unsigned fiber) { return !runs[fiber / 32]; });
+}
+
 inline void run_block(Worker &w, uint3 index)
 {
+    Random random{w.schedule.seed + (uint64_t(index.z) << 42) + (uint64_t(index.y) << 21) + index.x};
     block_index = index;
     w.live = w.fibers.size();
     w.arrived = 0;
@@ -191,9 +248,10 @@ inline void run_block(Worker &w, uint3 index)
     }
     for (unsigned idle = 0; w.live;) {
         const unsigned live = w.live, progress = w.progress;
-        for (Fiber &fiber : w.fibers)
-            if (!fiber.done)
-                resume(w, fiber);
+        next_round(w, random);
+        for (unsigned number : w.round)
+            if (!w.fibers[number].done)
+                resume(w, w.fibers[number]);
         idle = live == w.live && progress == w.progress ? idle + 1 : 0;
         if (idle > IDLE_ROUNDS)
             fail("deadlock: some threads of a block never reach a barrier");
@@ -206,10 +264,12 @@ inline void launch(dim3 grid, dim3 block, const std::function<void()> &body)
     const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
     const char *setting = getenv("SHIM_THREADS");
     const unsigned workers = setting ? atoi(setting) : std::thread::hardware_concurrency();
+    const Schedule schedule = schedule_asked();
     std::atomic<uint64_t> next{0};
     auto work = [&] {
         Worker w;
         w.body = body;
+        w.schedule = schedule;
         w.fibers.resize(threads);
         w.warps.resize((threads + 31) / 32);
         w.stacks = (char *)mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,

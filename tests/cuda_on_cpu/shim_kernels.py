@@ -22,10 +22,12 @@ class ShimKernels:
     Parameters
     ----------
     precision : {"float32", "float64"}
+    loaded : ctypes.CDLL, optional
+        Other kernels than those of cuda/.
     """
 
-    def __init__(self, precision):
-        self.library = library(abi.PRECISIONS[precision])
+    def __init__(self, precision, loaded=None):
+        self.library = loaded or library(abi.PRECISIONS[precision])
         self.fault = (ctypes.c_int * len(abi.FAULTS))()
         for kernel in abi.KERNELS.values():
             setattr(self, kernel.name, partial(self.launch, kernel, self.row(kernel)))

@@ -1,0 +1,167 @@
+"""Races between the threads of a block: the CUDA kernels on the CPU in other orders between barriers, same bits.
+
+GRIDGRAD_SCHEDULES=1000 tries that many random orders of every case, and takes out every barrier in turn, which some
+order has to notice. tools/sanitize_cuda.sh runs this file with AddressSanitizer on the buffers.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.scenes import assert_same_bits
+
+import gridgrad as gg
+from gridgrad.kernels import cpu
+
+if shutil.which("g++") is None:
+    pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
+from cuda_on_cpu import build
+from cuda_on_cpu.shim_kernels import ShimKernels
+
+LONG = int(os.environ.get("GRIDGRAD_SCHEDULES", "0"))
+ORDERS = ["backward", *map(str, range(LONG or 4))]
+OPERATORS = torch.ops.gridgrad
+NAN = float("nan")
+
+# what a case is there for: (atoms, types, dimension, weights, radii by type, NaN weights at (atom, type), kernels)
+TO_GRID, TO_ATOMS = ("density", "density_tangent", "density_tangent_tangent"), ("density_backward", "relevance")
+CASES = {
+    "several tiles": (12, 3, (3.0, 4.5, 8.5), False, False, (), TO_GRID),
+    "lists in parts": (530, 2, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1]),
+    "lists in parts, weights": (270, 3, (1.0, 1.0, 1.0), True, False, ((269, 2),), TO_GRID[1:]),
+    "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
+    "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
+    "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),
+    "an atom of several radii": (3, 6, (2.0, 2.0, 2.5), True, True, ((1, 4),), TO_ATOMS),
+    "sums by type": (150, 3, (1.0, 1.0, 1.0), False, True, (), ("radii_sum",)),
+}
+
+
+class Call:
+    """A case, and what its kernels return."""
+
+    def __init__(self, name, dtype):
+        n_atoms, n_types, dimension, weights, by_type, nan, self.kernels = CASES[name]
+        generator = torch.Generator().manual_seed(7)
+
+        def draw(*shape):
+            return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype) - 0.5
+
+        self.n_types = n_types
+        self.maker = gg.GridMaker(0.5, dimension, radius_type_indexed=by_type)
+        coords = draw(n_atoms, 3) * torch.tensor(dimension, dtype=dtype)
+        types = torch.randint(0, n_types, (n_atoms,), generator=generator)
+        if weights:
+            types = draw(n_atoms, n_types) * (torch.rand((n_atoms, n_types), generator=generator) < 0.6)
+        for atom, k in nan:
+            types[atom, k] = NAN
+        radii = draw(n_types if by_type else n_atoms) + 1.2
+        self.atoms = coords, types, radii, None
+        self.v = draw(n_atoms, 3), draw(n_atoms, n_types) if weights else None, draw(len(radii))
+        self.grid = draw(*self.maker.grid_dimensions(n_types))
+
+    def outputs(self):
+        spec, n_types, coords = self.maker.spec, self.n_types, self.atoms[0]
+        zeros = torch.zeros_like(self.v[2])
+        found = {}
+        if "density" in self.kernels:
+            found["density"] = OPERATORS.density(*self.atoms, spec, n_types)
+        if "density_tangent" in self.kernels:
+            found["density_tangent"] = OPERATORS.density_tangent(*self.atoms, *self.v, spec, n_types)
+        if "density_tangent_tangent" in self.kernels:
+            u = coords, self.v[1], zeros
+            found["density_uv"] = OPERATORS.density_tangent_tangent(*self.atoms, *u, *self.v, spec, n_types)
+        if "density_backward" in self.kernels:
+            arguments = *self.atoms, self.grid
+            first = OPERATORS.density_backward(*arguments, spec, n_types, [True] * 3)
+            second = OPERATORS.density_backward_backward(*arguments, *self.v, spec, n_types, [True] * 3)
+            found |= {f"order {order} {k}": x for order, made in enumerate((first, second)) for k, x in enumerate(made)}
+        if "relevance" in self.kernels:
+            found["relevance"] = OPERATORS.density_relevance(*self.atoms, self.grid, self.grid, spec, n_types)
+        if "radii_sum" in self.kernels:
+            needs = [False, False, True]
+            found["grad_radii"] = OPERATORS.density_backward(*self.atoms, self.grid, spec, n_types, needs)[2]
+        return found
+
+
+@pytest.fixture
+def shim(monkeypatch):
+    """The CUDA kernels, and a function that sets the order of threads."""
+    for name in cpu.KERNELS:
+        monkeypatch.setitem(cpu.KERNELS, name, ShimKernels(name))
+    monkeypatch.setenv("SHIM_THREADS", "1")
+    return lambda order: monkeypatch.setenv("SHIM_SCHEDULE", order)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_same_bits_in_every_order(shim, name, dtype):
+    call = Call(name, dtype)
+    shim("forward")
+    expected = call.outputs()
+    for order in ORDERS:
+        shim(order)
+        for output, value in call.outputs().items():
+            assert_same_bits(value, expected[output], f"{name}, order {order}: {output}")
+
+
+def test_unknown_order_is_refused(tmp_path):
+    library, code = build.kernel_library("float"), "import ctypes; c = ctypes.CDLL({!r}); c.shim_launch_radii_sum({})"
+    build.build_kernels()
+    arguments = "(ctypes.c_uint * 3)(1, 1, 1), (ctypes.c_uint * 3)(1, 1, 1), bytes(64), ctypes.c_size_t(64)"
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(str(library), arguments)],
+        env={**os.environ, "SHIM_SCHEDULE": "sideways"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0 and "SHIM_SCHEDULE: expected forward, backward or a number" in done.stderr
+
+
+# ---- barriers -------------------------------------------------------------------------------------------------------
+
+BARRIER = re.compile(r"^ *__sync(threads|warp)\(\);\n", re.M)
+BARRIERS = [
+    (path.name, number)
+    for path in sorted((build.REPOSITORY / "cuda").glob("*.cuh"))
+    for number in range(len(BARRIER.findall(path.read_text(encoding="utf-8"))))
+]
+
+
+def without(barrier, folder):
+    """Return the kernels of single precision without one barrier."""
+    name, number = barrier
+    for part in ("cuda", "tests/cuda_on_cpu", "gridgrad/kernels"):
+        shutil.copytree(build.REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    path = folder / "cuda" / name
+    text = path.read_text(encoding="utf-8")
+    there = list(BARRIER.finditer(text))[number]
+    path.write_text(text[: there.start()] + text[there.end() :], encoding="utf-8")
+    subprocess.run(
+        [sys.executable, folder / "tests/cuda_on_cpu/build.py", "kernels"],
+        env={**os.environ, "CUDA_ON_CPU": str(folder)}, check=True,
+    )  # fmt: skip
+    return ctypes.CDLL(str(folder / build.kernel_library("float").name))
+
+
+@pytest.mark.skipif(not LONG, reason="minutes of compiling: GRIDGRAD_SCHEDULES=1000")
+@pytest.mark.parametrize("barrier", BARRIERS, ids=lambda barrier: f"{barrier[0]}-{barrier[1]}")
+def test_every_barrier_is_needed(shim, barrier, tmp_path, monkeypatch):
+    """Without it, some order gives other bits."""
+    calls = {name: Call(name, torch.float32) for name in CASES}
+    shim("forward")
+    expected = {name: call.outputs() for name, call in calls.items()}
+    monkeypatch.setitem(cpu.KERNELS, "float32", ShimKernels("float32", without(barrier, tmp_path)))
+    for order in ("forward", "backward", *map(str, range(30))):
+        shim(order)
+        for name, call in calls.items():
+            for output, value in call.outputs().items():
+                try:
+                    assert_same_bits(value, expected[name][output])
+                except AssertionError:
+                    print(f"noticed by {name}, order {order}: {output}")
+                    return
+    pytest.fail("no order noticed")
