@@ -212,9 +212,9 @@ __device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_we
 __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *u_weights, const real *v_weights,
                                           int k_begin, int count)
 {
-    // tile.bits of the listed atoms and channels [k_begin, k_begin + 32)
+    // tile.bits of the listed atoms and channels [k_begin, k_begin + 32); whoever read those before has passed a barrier
+    // since: of list_atoms where the list is another, else of find_nan_bits
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __syncthreads();
     if (atoms.index != nullptr) {
         for (int j = threadIdx.x; j < count; j += blockDim.x) {
             const long long k = atoms.index[tile.first + tile.ordinal[j]] - k_begin;
@@ -234,7 +234,8 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
 __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *u_weights,
                                               const real *v_weights, int k_begin)
 {
-    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example makes everything NaN
+    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example makes everything NaN. They are
+    // complete after the next barrier, that of find_bits
     unsigned bits = 0;
     __syncthreads();
     if (threadIdx.x == 0)
@@ -246,5 +247,4 @@ __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, co
         bits |= bits_of(atoms, u_weights, v_weights, tile.b, tile.first + j, k_begin, true);
     if (bits != 0 && threadIdx.x % 32 == 0)
         atomicOr(&tile.nan_bits, bits);
-    __syncthreads();
 }

@@ -155,7 +155,11 @@ def test_the_cuda_text_is_tracked(monkeypatch):
     instructions.setup(found, "density", 90)
     assert 50 < instructions.track_inner_loop(found, "density", 90) < 400
     predicted.setup(found, "density", "H200")
-    assert prediction.GRID / 4.8e12 < predicted.track_predicted_time(found, "density", "H200") < 1e-2
+    seconds = predicted.track_predicted_time(found, "density", "H200")
+    assert prediction.GRID / 4.8e12 < seconds < 1e-2
+    kept = prediction.kept("NVIDIA H200")["density"].expected  # made anew by tools/gpu_prediction.py --json
+    assert 1e3 * seconds == pytest.approx(kept, rel=0.1)
+    assert prediction.kept("NVIDIA H100 80GB HBM3") and prediction.kept("NVIDIA GeForce GTX 480") is None
 
 
 def test_no_compiler_is_a_skip(monkeypatch):

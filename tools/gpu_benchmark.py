@@ -4,11 +4,13 @@
     python tools/gpu_benchmark.py --host            one molecule only: the time of a call on the host
     python tools/gpu_benchmark.py --exercise        every kernel once, small, for compute-sanitizer
 
-Without a usable GPU it says why and ends with status 0. libmolgrid is measured if it can be imported, from
+The times of single kernels stand beside those that tools/gpu_prediction.py predicts. Without a usable GPU it says why
+and ends with status 0. libmolgrid is measured if it can be imported, from
 ``MOLGRID_SITE`` if that is set.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -125,7 +127,7 @@ def measure():
         "molgrid_ms": time_molgrid(coords, types, radii, grid),
     }
     results["forward_over_zero_bandwidth"] = zero / vector["forward"]
-    return results | measure_host()
+    return results | measure_host() | {"kernels": beside_predictions()}
 
 
 def measure_host():
@@ -143,6 +145,26 @@ def measure_host():
         results["small_forward_other_stream_host_us"] = host_time(forward)
     results["torch_empty_op_host_us"] = host_time(lambda: torch.add(radii, radii, out=radii))
     return results
+
+
+def beside_predictions():
+    """Print the times of single kernels beside those that tools/gpu_prediction.json predicts, and return them."""
+    import gpu_prediction
+
+    name = torch.cuda.get_device_name()
+    predicted = gpu_prediction.kept(name)
+    given = gpu_prediction.workload(BATCH, "cuda")
+    times = {case: device_time(functools.partial(one.call, **given)) for case, one in gpu_prediction.CASES.items()}
+    print(f"{'':40} measured  predicted  floor of bytes (ms), {name}")
+    for case, time_ms in times.items():
+        expected = (
+            f"{predicted[case].expected:9.3f}  {predicted[case].memory:9.3f}" if predicted else "device not known"
+        )
+        print(f"{case:40} {time_ms:8.3f}  {expected}")
+    return {
+        case: {"measured_ms": time_ms, **(predicted[case]._asdict() if predicted else {})}
+        for case, time_ms in times.items()
+    }
 
 
 def exercise():

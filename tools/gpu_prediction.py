@@ -1,6 +1,6 @@
 """Predict the times of the CUDA kernels without a GPU: bytes, dynamic warp instructions, the two floors.
 
-    python tools/gpu_prediction.py [--markdown]
+    python tools/gpu_prediction.py [--json FILE]
 
 The workload is that of tools/gpu_benchmark.py. How often the loops run is counted while one of its examples runs on the
 kernels compiled for the CPU (gcov counts lines); how many instructions a turn takes is counted in the machine code
@@ -17,13 +17,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import gpu_benchmark
 import sass
+import torch
+
+import gridgrad as gg
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH, ATOMS, CHANNELS, POINTS = 64, 400, 28, 48
+KEPT = Path(__file__).with_suffix(".json")
+BATCH, ATOMS, CHANNELS, POINTS = gpu_benchmark.BATCH, gpu_benchmark.ATOMS, gpu_benchmark.CHANNELS, 48
 REACHED_BYTES, REACHED_SLOTS = 0.85, 0.6  # of the peaks, assumed
 
 
@@ -53,39 +59,63 @@ DEVICES = {
 
 GRID = 4 * BATCH * CHANNELS * POINTS**3
 READ = 4 * BATCH * ATOMS * (3 + CHANNELS + 1)  # coordinates, one-hot types, radii
+
+
+class Case(NamedTuple):
+    """What is asked for: the kernel; how to call it; bytes to or from memory, None: the voxels that the run counts."""
+
+    kernel: str
+    call: Callable
+    n_bytes: int | None
+
+
+def _operator(name, *more):
+    # more: what follows the atoms, by name
+    def call(**given):
+        arguments = [given.get(one, one) if isinstance(one, str) else one for one in more]
+        return getattr(torch.ops.gridgrad, name)(*given["atoms"], *arguments)
+
+    return call
+
+
+_END, _COORDS = ("spec", "n_types"), [True, False, False]
 CASES = {
-    # what is asked for: (kernel, operator call, bytes to or from memory)
-    "density": ("density", "density(*atoms, spec, T)", GRID + READ),
-    "density_tangent, coords": (
-        "density_tangent", "density_tangent(*atoms, v, None, None, spec, T)", GRID + READ + 12 * BATCH * ATOMS,
+    "density": Case("density", _operator("density", *_END), GRID + READ),
+    "density_tangent, coords": Case(
+        "density_tangent", _operator("density_tangent", "v", None, None, *_END), GRID + READ + 12 * BATCH * ATOMS
     ),
-    "density_backward, coords": (
-        "density_backward", "density_backward(*atoms, grid, spec, T, [True, False, False])", None,
+    "density_backward, coords": Case("density_backward", _operator("density_backward", "grid", *_END, _COORDS), None),
+    "density_backward, coords and types": Case(
+        "density_backward", _operator("density_backward", "grid", *_END, [True, True, False]), GRID + 2 * READ
     ),
-    "density_backward, coords and types": (
-        "density_backward", "density_backward(*atoms, grid, spec, T, [True, True, False])", GRID + 2 * READ,
-    ),
-    "density_backward_backward, coords": (
+    "density_backward_backward, coords": Case(
         "density_backward_backward",
-        "density_backward_backward(*atoms, grid, v, None, None, spec, T, [True, False, False])", None,
+        _operator("density_backward_backward", "grid", "v", None, None, *_END, _COORDS),
+        None,
     ),
-}  # fmt: skip
-"""Bytes None: the voxels of the support, in one channel an atom, which the run counts."""
+}
 
 RUN = """
 import sys
-import torch
 sys.path[:0] = {path!r}
 from cuda_on_cpu import plugin
-import gridgrad as gg
-import gpu_benchmark
+import gpu_prediction
 plugin.pytest_configure()
-coords, types, radii, _ = gpu_benchmark.atoms(1, {atoms}, {channels}, device="cpu")
-atoms = coords[0], types[0], radii[0], None
-T, v, maker = {channels}, torch.ones_like(coords[0]), gg.GridMaker()
-grid, spec = torch.ones(maker.grid_dimensions(T)), maker.spec
-torch.ops.gridgrad.{call}
+gpu_prediction.CASES[{case!r}].call(**gpu_prediction.workload(1, "cpu"))
 """
+
+
+def workload(batch, device):
+    """Return the arguments of the calls of `CASES`."""
+    coords, types, radii, _ = gpu_benchmark.atoms(batch, ATOMS, CHANNELS, device=device)
+    maker = gg.GridMaker()
+    return {
+        "atoms": (coords, types, radii, None),
+        "v": torch.ones_like(coords),
+        "grid": torch.ones((batch, *maker.grid_dimensions(CHANNELS)), device=device),
+        "spec": maker.spec,
+        "n_types": CHANNELS,
+    }
 
 
 class Loop(NamedTuple):
@@ -146,8 +176,8 @@ def counts():
             **os.environ, "CUDA_ON_CPU": name, "CUDA_ON_CPU_FLAGS": "--coverage -O0", "SHIM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        for case, (kernel, call, _) in CASES.items():
-            code = RUN.format(path=path, atoms=ATOMS, channels=CHANNELS, call=call)
+        for case, (kernel, _, _) in CASES.items():
+            code = RUN.format(path=path, case=case)
             subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=name)
             (data,) = folder.rglob("libdensity_float*.gcda")
             text = subprocess.run(
@@ -201,7 +231,7 @@ def loop_sizes(kernels, kernel):
 class Prediction(NamedTuple):
     """Of one case on one device, times in ms."""
 
-    n_bytes: int
+    n_bytes: float
     instructions: float
     memory: float
     issue: float
@@ -218,6 +248,13 @@ def predict(case, device, kernels):
     instructions = BATCH * sum(found[name] * sizes[name] for name in _family(kernel))
     memory, issue = 1e3 * n_bytes / (device.bandwidth * 1e12), 1e3 * instructions / device.slots()
     return Prediction(n_bytes, instructions, memory, issue, max(memory / REACHED_BYTES, issue / REACHED_SLOTS))
+
+
+def kept(device_name):
+    """Return what tools/gpu_prediction.json predicts for a device, by case, None for one it does not know."""
+    known = json.loads(KEPT.read_text(encoding="utf-8"))
+    names = [name for name in DEVICES if all(word in device_name for word in name.split()[:2] if word != "SXM")]
+    return {case: Prediction(**found[names[0]]) for case, found in known.items()} if names else None
 
 
 def table(names=("H100 SXM", "H200")):
@@ -244,11 +281,18 @@ def table(names=("H100 SXM", "H200")):
 def main():
     """Print the table and what was counted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser.add_argument("--json", help="write the predictions for all devices to this file")
+    options = parser.parse_args()
+    if options.json:
+        predicted = {
+            case: {name: predict(case, one, sass.compiled(one.architecture))._asdict() for name, one in DEVICES.items()}
+            for case in CASES
+        }
+        Path(options.json).write_text(json.dumps(predicted, indent=1) + "\n", encoding="utf-8")
     print(table())
     print()
     for case, found in counts().items():
-        kernel = CASES[case][0]
+        kernel = CASES[case].kernel
         sizes = loop_sizes(sass.compiled(90), kernel)
         turns = ", ".join(f"{name} {BATCH * found[name]:.0f} x {sizes[name]:.0f}" for name in _family(kernel))
         print(f"{case}: turns x instructions on sm_90: {turns}")

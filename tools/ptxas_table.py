@@ -1,6 +1,6 @@
 """Compile the CUDA kernels by NVRTC for every architecture and print what ptxas says they need.
 
-    python tools/ptxas_table.py [--markdown] [75 80 ...]
+    python tools/ptxas_table.py [--markdown] [--nvrtc LIBRARY] [75 80 ...]
 
 Exit status 1 if a single-precision kernel spills registers. Needs no GPU; the compiler is the wheel nvidia-cuda-nvrtc.
 """
@@ -28,12 +28,12 @@ class Resources(NamedTuple):
     shared: int
 
 
-def resources(real, architecture):
-    """Compile the kernels and return the resources of each."""
+def resources(real, architecture, library=None):
+    """Compile the kernels, by the NVRTC that is installed or another, and return the resources of each."""
     arch = f"--gpu-architecture=sm_{architecture}"
     options = [*cubins.options(real), arch, "--ptxas-options=-v"]
     sources = cubins.sources()
-    image, log = nvrtc.load().compile(sources[cubins.MAIN], cubins.MAIN, options, sources)
+    image, log = (library or nvrtc.load()).compile(sources[cubins.MAIN], cubins.MAIN, options, sources)
     if not image.startswith(b"\x7fELF"):
         raise SystemExit(f"sm_{architecture}, {real}: no cubin")
     found = []
@@ -55,11 +55,13 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", action="store_true", help="print a table for docs/gpu.md")
+    parser.add_argument("--nvrtc", metavar="LIBRARY", help="path of another libnvrtc than the one that is installed")
     parser.add_argument("architectures", nargs="*", type=int, default=ARCHITECTURES)
     arguments = parser.parse_args()
-    rows = [row for real in REALS for arch in arguments.architectures for row in resources(real, arch)]
+    library = nvrtc.open_library(arguments.nvrtc) if arguments.nvrtc else nvrtc.load()
+    rows = [row for real in REALS for arch in arguments.architectures for row in resources(real, arch, library)]
     if arguments.markdown:
-        print(f"NVRTC {'.'.join(map(str, nvrtc.load().version()))}: registers (bytes of spill stores), shared memory\n")
+        print(f"NVRTC {'.'.join(map(str, library.version()))}: registers (bytes of spill stores), shared memory\n")
         print("| kernel | precision | " + " | ".join(f"sm_{arch}" for arch in arguments.architectures) + " | shared |")
         print("|---|---|" + "---|" * (len(arguments.architectures) + 1))
         for kernel, real in dict.fromkeys((row.kernel, row.real) for row in rows):

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-__all__ = ["CompileError", "Nvrtc", "load"]
+__all__ = ["CompileError", "Nvrtc", "load", "open_library"]
 
 PACKAGES = ("nvidia.cu13", "nvidia.cuda_nvrtc")  # the layout of the wheels for CUDA 13, and of those before
 SONAMES = ("libnvrtc.so.13", "libnvrtc.so.12")
@@ -36,11 +36,28 @@ def _wheel_libraries() -> list[str]:
     return paths
 
 
-def _open(path: str) -> ctypes.CDLL:
+def open_library(path: str) -> Nvrtc:
+    """Load the library from a path or by its name.
+
+    Parameters
+    ----------
+    path : str
+        Where it is.
+
+    Returns
+    -------
+    Nvrtc
+        The library.
+
+    Raises
+    ------
+    OSError
+        If there is none.
+    """
     # libnvrtc opens libnvrtc-builtins by its bare name and does not search its own folder
     for builtins in sorted(glob.glob(os.path.join(os.path.dirname(path) or ".", "libnvrtc-builtins.so.*"))):
         ctypes.CDLL(builtins)
-    return ctypes.CDLL(path)
+    return Nvrtc(ctypes.CDLL(path), path)
 
 
 class Nvrtc:
@@ -158,7 +175,7 @@ def load() -> Nvrtc:
     reasons = []
     for path in [*_wheel_libraries(), *SONAMES]:
         try:
-            return Nvrtc(_open(path), path)
+            return open_library(path)
         except OSError as error:
             reasons.append(str(error))
     raise ImportError(f"NVRTC is not installed: pip install 'nvidia-cuda-nvrtc' ({'; '.join(reasons)})")
