@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.mol_data import cdk2, egfr
 
+import gridgrad as gg
 from gridgrad.cli import main
 from gridgrad.data import AtomStore, prepare
 
@@ -65,3 +66,9 @@ def test_command(cluster, tmp_path, capsys):
     cluster.wait_for_nodes()
     assert main(["prepare", str(cdk2()), "-o", str(tmp_path / "s"), "--ray", cluster.address]) == 0
     assert "47 molecules" in capsys.readouterr().out and len(AtomStore(tmp_path / "s")) == 47
+
+
+def test_grids_travel():
+    """Ray pickles what a script holds by cloudpickle."""
+    layer = gg.Coords2Grid(gg.GridMaker(resolution=0.5, dimension=7.5, tail="quintic"))
+    assert ray.cloudpickle.loads(ray.cloudpickle.dumps(layer)).gm == layer.gm

@@ -11,7 +11,8 @@ dockstring, docks them into the box that dockstring gives, with Open Babel's PDB
 
 The label is 1 up to an RMSD of 2 A from the best pose, else 0; the energy is Vina's, in kcal/mol; the RMSD is that of
 the heavy atoms, the smallest over the symmetries of the ligand. Poses of a run that was ended stay, and the same
-command goes on with those that are missing; the result does not depend on that, nor on the number of workers.
+command goes on with those that are missing; the result does not depend on that, nor on the number of workers. After
+--minutes the table and the stores are written of what is there.
 
 dockstring and Open Babel are installed into an environment of their own, made on demand as for compare_peers.py.
 
@@ -26,6 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -215,6 +217,7 @@ def main():
     parser.add_argument("--receptors", type=int, default=58, help="number of receptors, 58 at most")
     parser.add_argument("--ligands", type=int, default=4, help="number of ligands for each receptor")
     parser.add_argument("--quick", action="store_true", help="2 receptors, 2 ligands each")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no docking after so many minutes")
     parser.add_argument("--workers", type=int, default=1, help="dockings at a time, each on one core")
     parser.add_argument("--cache", type=pathlib.Path, default=cache, help="folder of the environment")
     options = parser.parse_args()
@@ -235,10 +238,12 @@ def main():
         for receptor, (name, molecule) in zip(targets, ligands_of_all)
     ]
     todo = [job for job in jobs if not job[-1].exists()]
+    end = time.monotonic() + 60 * options.minutes
 
     def attempt(job):
         try:
-            dock(tools, *job)
+            if time.monotonic() < end:
+                dock(tools, *job)
         except ValueError as error:
             return f"{job[-1].stem}: {error}"
         return None
@@ -249,11 +254,13 @@ def main():
         for failure in pool.map(attempt, todo):
             failures += [failure] if failure else []
             bar.update()
-    docked = {
-        target: [path for receptor, _, path in jobs if receptor == target and path.exists()] for target in targets
-    }
     print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
-    write_tables(options.folder, {receptor: paths for receptor, paths in docked.items() if paths})
+    docked = {}
+    for receptor, path in sorted((receptor, path) for receptor, _, path in jobs if path.exists()):
+        docked.setdefault(receptor, []).append(path)
+    if not docked:
+        sys.exit(f"{options.folder}: no ligand was docked")
+    write_tables(options.folder, docked)
     return int(bool(failures))
 
 

@@ -125,7 +125,7 @@ class Grid:
         put(self, "_geometry", {dtype: self._pack(dtype) for dtype in abi.PRECISIONS})
 
     def __reduce__(self):
-        return type(self).from_spec, (self._spec,)
+        return _from_spec, (type(self), self._spec)
 
     @property
     def spec(self) -> str:
@@ -221,3 +221,8 @@ class Grid:
             (T, X, Y, Z).
         """
         return (n_types, *self._points)
+
+
+def _from_spec(cls: type[Grid], spec: str) -> Grid:
+    """Make a pickled grid again; a function, since cloudpickle does not know a cached method by its name."""
+    return cls.from_spec(spec)
