@@ -90,6 +90,21 @@ def test_noise():
     assert_found(fit_atoms(gm, density + 0.05 * density.max() * noise, RADII.float()), atoms, 0.25)
 
 
+@pytest.mark.parametrize("seed", [3, 5, 9])
+def test_bonded_atoms_under_noise(seed):
+    """Naphthalene, radii larger than the bonds: sharpened, the noise hides up to three of the ten atoms."""
+    angle = torch.arange(6) * torch.pi / 3
+    ring = torch.stack([angle.cos(), angle.sin(), 0 * angle], 1) * 1.39
+    other = ring + 1.39 * 3**0.5 * torch.tensor([3**0.5 / 2, 0.5, 0.0])
+    coords = torch.cat([ring, other[torch.cdist(other, ring).amin(1) > 0.5]]) - torch.tensor([1.2, 0.1, 0.07])
+    types, radii = torch.zeros(10, dtype=torch.int64), torch.tensor([1.7])
+    gm = gg.GridMaker(0.5, 11.5)
+    density = gg.coords2grid(gm, (0.0, 0.0, 0.0), coords, types, radii.expand(10), 1)
+    noise = 0.05 * density.max() * torch.randn(density.shape, generator=torch.Generator().manual_seed(seed))
+    expected = AtomBatch.from_batch_index(coords, types, radii.expand(10), types, 1)
+    assert_found(fit_atoms(gm, density + noise, radii), expected, 0.25)
+
+
 def test_centres_and_boxes():
     """Positions come back in the frame of the centres; a box that is no cube; atoms cut by the edge."""
     gm = gg.GridMaker(0.5, (9.0, 7.0, 11.0))

@@ -108,10 +108,11 @@ def summary(rows):
 
 def table(options):
     """Print the table of spacings, radii, atoms and noise."""
+    torch.set_num_threads(options.threads)
     print("| spacing | radii | atoms | noise | right | largest RMSD | median RMSD | s a molecule |")
     print("|---|---|---|---|---:|---:|---:|---:|")
     for noise, resolution, kind, hydrogens in itertools.product(
-        (0.0, 0.05), (0.25, 0.5), ("0.5", "van der Waals"), (False, True)
+        options.noise, options.spacing, ("0.5", "van der Waals"), (False, True)
     ):
         right, n, largest, median, seconds, *_ = summary(
             fit_all(resolution, kind, hydrogens, noise, options.method, options.numbers)
@@ -243,6 +244,8 @@ def main():
     parser.add_argument("part", choices=("table", "methods", "peers", "voxmol"))
     parser.add_argument("file", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--numbers", nargs=2, type=int, default=(47, 100), metavar="N", help="CDK2 and EGFR ligands")
+    parser.add_argument("--noise", nargs="+", type=float, default=(0.0, 0.05), help="of the maximum, for `table`")
+    parser.add_argument("--spacing", nargs="+", type=float, default=(0.25, 0.5), help="in angstrom, for `table`")
     parser.add_argument("--every", type=int, default=1, help="only every so many molecules, for `peers`")
     parser.add_argument("--method", default="newton", choices=("newton", "lbfgs"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())

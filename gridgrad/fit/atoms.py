@@ -110,12 +110,14 @@ def fit_atoms(
     if initial is not None:
         fit.set(checks.start(initial, density, center))
     else:
-        among = fit.set(fit.seeds())
-        for _ in range(passes):
-            atoms = fit.corrections(among)
-            if atoms is None:
-                break
-            among = fit.set(atoms)
+        among = everywhere = fit.set(fit.seeds())
+        for matched in (False, True):
+            for _ in range(passes):
+                atoms = fit.corrections(among, matched)
+                if atoms is None:
+                    break
+                among = fit.set(atoms)
+            among = everywhere
     return _batch(fit, fit.atoms, center + box.center)
 
 

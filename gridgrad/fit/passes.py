@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from gridgrad.fit.objective import Objective
-from gridgrad.fit.peaks import Sharpener, find_peaks
+from gridgrad.fit.peaks import Filters, find_peaks
 from gridgrad.fit.solvers import EXHAUSTED
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
@@ -22,6 +22,8 @@ HEIGHT = 0.6
 """Least height of a peak of the sharpened density, in those of an atom of weight 1 in the middle between points."""
 SIGMAS = 5.5
 """Both, in standard deviations of the noise."""
+MISFIT = 0.1
+"""Least output of the matched filter for what a fit leaves, in weights of an atom, for which something is tried."""
 REACH = 1.0
 """Largest distance in angstrom between a trough of what the fit leaves and the atom that is taken away for it."""
 NEARLY_OUT = 0.9
@@ -188,7 +190,7 @@ class Fit:
         self.box, self.radii, self.limits = box, radii, limits
         self.gm, self.target, self.noise = box.gm, box.density, box.noise
         self.refine, self.solve, self.max_iterations, self.tolerance = refine, solve, max_iterations, tolerance
-        self.sharpener = self.trace = None
+        self.filters = self.trace = None
         self.units = units(self.gm, radii, refine)
         target = self.target
         n_examples = len(target)
@@ -263,13 +265,16 @@ class Fit:
         peaks, _ = self._peaks(self.target)
         return self._atoms_at(self._spread(peaks, self.atoms))
 
-    def corrections(self, among: Tensor) -> Atoms | None:
+    def corrections(self, among: Tensor, matched: bool) -> Atoms | None:
         """Return other atoms for the examples that have peaks or troughs in what the fit leaves.
 
         Parameters
         ----------
         among : Tensor
             (B,) bool: the examples to look at.
+        matched : bool
+            Whether to look through the matched filter, at the highest peak and the deepest trough of each channel,
+            instead of at what is sharpened.
 
         Returns
         -------
@@ -277,7 +282,7 @@ class Fit:
             All atoms of the examples that get others; None if there is no such example.
         """
         rest = self.target - Objective(self.gm, self.target, self.atoms, None, ()).density(self.atoms)
-        peaks, troughs = self._peaks(rest)
+        peaks, troughs = self._peaks(rest, matched)
         surplus = torch.zeros_like(self.atoms.example, dtype=torch.bool)
         for example, channel, position, _ in zip(*troughs, strict=True):
             near = (self.atoms.coords.double() - position).norm(dim=1)
@@ -285,7 +290,7 @@ class Fit:
             if len(near) and near.min() < REACH:
                 surplus[near.argmin()] = True
         kept = self.atoms.only(~surplus)
-        added = self._atoms_at(self._spread(peaks, kept))
+        added = self._atoms_at(self._spread(self._beside(peaks, kept) if matched else peaks, kept))
         changed = torch.zeros_like(among)
         changed[self.atoms.example[surplus]] = True
         changed[added.example] = True
@@ -294,24 +299,42 @@ class Fit:
             return None
         return join(kept.only(changed[kept.example]), added.only(changed[added.example]))
 
-    def _peaks(self, density: Tensor) -> tuple[Peaks, Peaks]:
-        """Return the peaks and the troughs of a density (B, T, X, Y, Z) after sharpening."""
-        visible = density.abs().amax((2, 3, 4)) > (VISIBLE + SIGMAS * self.noise)[:, None]
+    def _peaks(self, density: Tensor, matched: bool = False) -> tuple[Peaks, Peaks]:
+        """Return the peaks and the troughs of a density (B, T, X, Y, Z) after a filter, see `corrections`."""
+        hidden = VISIBLE + (0.0 if matched else SIGMAS) * self.noise
+        visible = density.abs().amax((2, 3, 4)) > hidden[:, None]
         example, channel = (visible & self.limits.channels).nonzero().T
         if not len(example):
             nothing = Peaks(example, channel, density.new_zeros(0, 3).double(), density.new_zeros(0).double())
             return nothing, nothing
-        if self.sharpener is None:
+        if self.filters is None:
             radii, self.kind = self.radii.double().unique(return_inverse=True)
-            self.sharpener = Sharpener(_alone(self.gm, radii, self.gm.resolution), self.gm, radii)
+            self.filters = Filters(_alone(self.gm, radii, self.gm.resolution), self.gm, radii)
         volumes, kind = density[example, channel], self.kind[channel]
-        sharp, lowest, noise = self.sharpener(volumes, kind, self.noise[example])
-        threshold = torch.maximum(SIGMAS * noise, HEIGHT * lowest)
+        filtered = self.filters.matched if matched else self.filters.sharpened
+        heights, lowest, noise = filtered(volumes, kind, self.noise[example])
+        threshold = torch.maximum(SIGMAS * noise, (MISFIT if matched else HEIGHT) * lowest)
         found = []
-        for volumes in (sharp, -sharp):
-            volume, position, height = find_peaks(volumes, threshold, self.gm)
+        for sign in (1, -1):
+            volume, position, height = find_peaks(sign * heights, threshold, self.gm)
+            if matched:
+                highest = {int(volume[i]): i for i in torch.argsort(height).tolist()}
+                volume, position, height = (value[list(highest.values())] for value in (volume, position, height))
             found.append(Peaks(example[volume], channel[volume], position, height))
         return tuple(found)
+
+    def _beside(self, peaks: Peaks, others: Atoms) -> Peaks:
+        """Move peaks that are closer to an atom of their channel than atoms may be set: it may stand for two atoms."""
+        position = peaks.position.clone()
+        for i in range(len(position)):
+            same = (others.example == peaks.example[i]) & (others.channel == peaks.channel[i])
+            away = position[i] - others.coords[same].double()
+            if len(away):
+                nearest = away[away.norm(dim=1).argmin()]
+                short = 1.001 * self.limits.min_distance - nearest.norm()
+                if short > 0:
+                    position[i] += short * nearest / nearest.norm().clamp_min(torch.finfo(nearest.dtype).tiny)
+        return peaks._replace(position=position)
 
     def _spread(self, peaks: Peaks, others: Atoms) -> Peaks:
         """Return the highest peaks that are far enough from each other and from other atoms, as many as allowed."""

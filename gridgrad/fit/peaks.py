@@ -14,13 +14,15 @@ FLOOR = 1e-5
 """What of the largest Fourier coefficient of a profile counts as zero: float32 holds no more."""
 
 
-class Sharpener:
-    """Deconvolution of volumes into narrow Gaussians as high as the weights of their atoms.
+class Filters:
+    """Filters of volumes whose output at an atom is the atom's weight.
 
-    A density is a convolution of its atoms with their profile. Wiener's filter divides by the profile's Fourier
-    coefficients where they stand above the noise and above what the place of an atom between the points changes, and
-    multiplies by those of a Gaussian that the grid can just hold (Wiener, Extrapolation, Interpolation, and Smoothing
-    of Stationary Time Series, MIT Press 1949, chapter 3).
+    A density is a convolution of its atoms with their profile. To **sharpen** it, Wiener's filter divides by the
+    profile's Fourier coefficients where they stand above the noise and above what the place of an atom between the
+    points changes, and multiplies by those of a Gaussian that the grid can just hold: it tells close atoms from one
+    another (Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series, MIT Press 1949, chapter 3).
+    The **matched** filter correlates with the profile: the least noise that a linear filter can leave, and no sharpness
+    (Turin, An introduction to matched filters, IRE Transactions on Information Theory 6, 311, 1960).
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ class Sharpener:
         x, y, z = (2 * math.pi * axis.to(like.device) for axis in axes)
         return x[:, None, None], y[:, None], z
 
-    def __call__(self, volumes: Tensor, kind: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def sharpened(self, volumes: Tensor, kind: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sharpen volumes.
 
         Parameters
@@ -78,32 +80,49 @@ class Sharpener:
 
         Returns
         -------
-        sharp : Tensor
+        filtered : Tensor
             (K, X, Y, Z) float64; an atom of weight 1 on a point has height 1.
         lowest : Tensor
             (K,) height of an atom of weight 1 that lies in the middle between points.
         noise : Tensor
-            (K,) standard deviation of the noise of `sharp`.
+            (K,) standard deviation of the noise of `filtered`.
         """
-        volumes, noise, dims = volumes.double(), noise.double(), (1, 2, 3)
         transfer = self.on_a_point[kind]
         integral = transfer[:, 0, 0, 0].real
-        n_atoms = (volumes.sum(dims) / integral).clamp_min(1.0)
-        power = transfer.abs().square()
-        floor = (FLOOR * integral).square() + noise.square() * math.prod(self.shape) / n_atoms
-        wiener = self.gaussian * transfer.conj() / (power + self.aliasing[kind] + floor[:, None, None, None])
+        n_atoms = (volumes.double().sum((1, 2, 3)) / integral).clamp_min(1.0)
+        floor = (FLOOR * integral).square() + noise.double().square() * math.prod(self.shape) / n_atoms
+        power = transfer.abs().square() + self.aliasing[kind] + floor[:, None, None, None]
+        return self._filtered(volumes, self.gaussian * transfer.conj() / power, kind, noise)
+
+    def matched(self, volumes: Tensor, kind: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Correlate volumes with the profile: what weight an atom at each point would best have, were it alone.
+
+        Parameters
+        ----------
+        volumes, kind, noise : Tensor
+            As for `sharpened`.
+
+        Returns
+        -------
+        filtered, lowest, noise : Tensor
+            As for `sharpened`.
+        """
+        return self._filtered(volumes, self.on_a_point[kind].conj(), kind, noise)
+
+    def _filtered(self, volumes: Tensor, filter: Tensor, kind: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dims = (1, 2, 3)
 
         def at_origin(spectrum: Tensor) -> Tensor:
             """First point of the inverse transform."""
             return (spectrum * self.fold).sum(dims) / math.prod(self.shape)
 
-        height = at_origin((wiener * transfer).real)
-        lowest = at_origin((wiener * self.between_points[kind]).real)
-        white = at_origin(wiener.abs().square()).sqrt()  # Parseval
-        spectrum = torch.fft.rfftn(volumes, self.shape, dim=dims)
-        sharp = torch.fft.irfftn(wiener * spectrum, self.shape, dim=dims)
+        height = at_origin((filter * self.on_a_point[kind]).real)
+        lowest = at_origin((filter * self.between_points[kind]).real)
+        white = at_origin(filter.abs().square()).sqrt()  # Parseval
+        spectrum = torch.fft.rfftn(volumes.double(), self.shape, dim=dims)
+        filtered = torch.fft.irfftn(filter * spectrum, self.shape, dim=dims)
         x, y, z = self.points
-        return sharp[:, :x, :y, :z] / height[:, None, None, None], lowest / height, noise * white / height
+        return filtered[:, :x, :y, :z] / height[:, None, None, None], lowest / height, noise.double() * white / height
 
 
 def _fast_length(n: int) -> int:
