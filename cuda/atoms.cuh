@@ -5,11 +5,12 @@
 #define REAL_NAN ((real)__int_as_float(0x7fffffff))
 
 struct Atoms {
-    const real *__restrict__ coords;        // (N, 3) relative to the centre of the grid
+    const real *__restrict__ coords;        // (N, 3)
     const long long *__restrict__ index;    // (N,) channel, negative: ignored; or
     const real *__restrict__ weights;       // (N, T)
     const real *__restrict__ radii;         // (N,), or (T,) or (B, T) by type
     const long long *__restrict__ offsets;  // (B + 1,), or absent: N / B atoms each
+    const double *__restrict__ centers;     // (B, 3) of the grids, or absent: Geometry.center
     long long n_examples;
     long long n_atoms;
     long long n_types;
@@ -75,6 +76,15 @@ __device__ __forceinline__ long long example_of(const Atoms &atoms, long long i)
 __device__ __forceinline__ long long radius_slot(const Atoms &atoms, long long b, long long i, long long k)
 {
     return atoms.radius_by_type ? b * atoms.radius_example_stride + k : i;
+}
+
+__device__ __forceinline__ double center_of(const Atoms &atoms, const double *center, int b, int axis)
+{
+    // of the grid of example b; center: of all of them. In 32 bits, which abi.py sees to: 64 registers have no room
+    double x = center[axis];
+    if (atoms.centers != nullptr)
+        x = atoms.centers[3 * b + axis];
+    return x;
 }
 
 __device__ __forceinline__ bool is_nan(const real *r, real radius)

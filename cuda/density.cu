@@ -12,12 +12,13 @@
 // a row a kernel, read by gridgrad.kernels.abi.Launch: threads of a block, and voxels of its tile if it makes one
 #define LAUNCH(kernel, ...) extern "C" __device__ int launch_##kernel[4] = {__VA_ARGS__};
 
-#define ATOMS {coords, index, weights, radii, offsets, n_examples, n_atoms, n_types, radius_example_stride, \
+#define ATOMS {coords, index, weights, radii, offsets, centers, n_examples, n_atoms, n_types, radius_example_stride, \
                grid.radius_by_type != 0, fault}
 
 LAUNCH(density, DENSITY_THREADS, tile_x(DENSITY_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
 density(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
+        const double *centers,
         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
         long long radius_example_stride, real *density, int *fault)
 {
@@ -28,8 +29,8 @@ density(const real *coords, const long long *index, const real *weights, const r
 LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
 density_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
-                const long long *offsets, const real *grad_grad_coords, const real *grad_grad_weights,
-                const real *grad_grad_radii,
+                const long long *offsets, const double *centers, const real *grad_grad_coords,
+                const real *grad_grad_weights, const real *grad_grad_radii,
                 const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
                 long long radius_example_stride, real *grad_grad_density, int *fault)
 {
@@ -40,7 +41,8 @@ density_tangent(const real *coords, const long long *index, const real *weights,
 LAUNCH(density_tangent_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
 density_tangent_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
-                        const long long *offsets, const real *u_coords, const real *u_weights, const real *u_radii,
+                        const long long *offsets, const double *centers,
+                        const real *u_coords, const real *u_weights, const real *u_radii,
                         const real *v_coords, const real *v_weights, const real *v_radii,
                         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
                         long long n_types, long long radius_example_stride, real *density_uv, int *fault)
@@ -52,7 +54,7 @@ density_tangent_tangent(const real *coords, const long long *index, const real *
 LAUNCH(density_backward, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_backward(const real *coords, const long long *index, const real *weights, const real *radii,
-                 const long long *offsets, const real *grad_density,
+                 const long long *offsets, const double *centers, const real *grad_density,
                  const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
                  long long radius_example_stride,
                  real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
@@ -65,8 +67,8 @@ density_backward(const real *coords, const long long *index, const real *weights
 LAUNCH(density_backward_backward, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_backward_backward(const real *coords, const long long *index, const real *weights, const real *radii,
-                          const long long *offsets, const real *grad_density, const real *grad_grad_coords,
-                          const real *grad_grad_weights, const real *grad_grad_radii,
+                          const long long *offsets, const double *centers, const real *grad_density,
+                          const real *grad_grad_coords, const real *grad_grad_weights, const real *grad_grad_radii,
                           const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
                           long long n_types, long long radius_example_stride,
                           real *grad_coords, real *grad_weights, real *grad_radii, int *fault)
@@ -79,7 +81,7 @@ density_backward_backward(const real *coords, const long long *index, const real
 LAUNCH(density_relevance, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
 density_relevance(const real *coords, const long long *index, const real *weights, const real *radii,
-                  const long long *offsets, const real *density, const real *relevance,
+                  const long long *offsets, const double *centers, const real *density, const real *relevance,
                   const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
                   long long radius_example_stride, real *atom_relevance, int *fault)
 {
@@ -93,7 +95,8 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
           long long n_atoms, long long n_types, int per_example, real *grad_radii)
 {
     // Add the partial sums of density_backward*, in a fixed order and in float64, to (T,) or (B, T): a block per sum.
-    const Atoms atoms = {nullptr, index, nullptr, nullptr, offsets, n_examples, n_atoms, n_types, 0, false, nullptr};
+    const Atoms atoms = {nullptr, index, nullptr, nullptr, offsets, nullptr, n_examples, n_atoms, n_types, 0,
+                         false, nullptr};
     const long long k = blockIdx.x % n_types, b = blockIdx.x / n_types;
     const long long begin = per_example ? first_atom(atoms, b) : 0;
     const long long end = per_example ? first_atom(atoms, b + 1) : n_atoms;

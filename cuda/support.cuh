@@ -15,8 +15,9 @@ enum {
 };
 
 struct Geometry { // packed and checked by gridgrad/kernels/abi.py
+    double center[3]; // of the grid, where Atoms has none per example
     double resolution;
-    double origin[3];
+    double origin[3]; // voxel 0, relative to the centre
     double radius_scale;
     double core_rate;
     double core_end;
@@ -29,7 +30,7 @@ struct Geometry { // packed and checked by gridgrad/kernels/abi.py
 
 struct Scalars { // the numbers of Geometry as reals, in shared memory
     real resolution;
-    real origin[3];
+    real origin[3]; // in a tile: of the grid of its example
     real radius_scale;
     Profile profile;
 };
@@ -47,7 +48,7 @@ struct Scalars { // the numbers of Geometry as reals, in shared memory
 GEOMETRY_FIELDS
 NUMBER_FIELDS
 PROFILE_FIELDS
-NUMBER_FIELD(profile, PROFILE_BEGIN)
+NUMBER_FIELD(profile, PROFILE_BEGIN - NUMBERS_BEGIN)
 #endif
 #endif
 static_assert(sizeof(Geometry) == GEOMETRY_BYTES, "Geometry: size");
@@ -57,7 +58,7 @@ __device__ __forceinline__ void narrow(Scalars &scalars, const Geometry &grid)
 {
     // one conversion a thread: on most devices it costs 32 times what it does in single precision
     if (threadIdx.x < sizeof(Scalars) / sizeof(real))
-        ((real *)&scalars)[threadIdx.x] = (real)((const double *)&grid)[threadIdx.x];
+        ((real *)&scalars)[threadIdx.x] = (real)((const double *)&grid)[NUMBERS_BEGIN + threadIdx.x];
     __syncthreads();
 }
 
@@ -66,9 +67,10 @@ struct Position { // of voxel 0 - r, along three axes, in two parts
     real low[3];
 };
 
-__device__ __forceinline__ void split(Position &position, int axis, double origin, real r)
+__device__ __forceinline__ void split(Position &position, int axis, double origin, double r)
 {
-    const double exact = origin - (double)r;
+    // both relative to the centre
+    const double exact = origin - r;
     position.high[axis] = (real)exact;
     position.low[axis] = (real)(exact - (double)position.high[axis]);
 }
@@ -85,7 +87,7 @@ __device__ __forceinline__ real square(real xi_x, real xi_y, real xi_z)
 }
 
 struct Support { // in shared memory
-    Position position;
+    Position position; // of the atom
     real per_radius; // 1 / R
     int first[3]; // first voxel of the support
     int count[3]; // voxels of the support; 0: nothing left
@@ -113,24 +115,26 @@ __device__ __forceinline__ real per_radius_of(real radius)
     return x > REAL_MAX ? REAL_MAX : x;
 }
 
-__device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const real *r,
-                                      real radius)
+__device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const Atoms &atoms,
+                                      const Terms &terms)
 {
-    // Clip the support of an atom at r to the grid. False: nothing left.
+    // Clip the support of an atom to the grid. False: nothing left, or its position is NaN.
     const int axis = threadIdx.x;
     __syncthreads();
     if (axis < 3) {
-        const real extent = real_sqrt(scalars.profile.cutoff_s) * radius / scalars.resolution;
-        const real centre = (r[axis] - scalars.origin[axis]) / scalars.resolution;
+        // in double precision: far from zero, both have many digits in common
+        const double r = (double)atoms.coords[3 * terms.i + axis] - center_of(atoms, grid.center, (int)terms.b, axis);
+        split(a.position, axis, grid.origin[axis], r);
+        const real extent = real_sqrt(scalars.profile.cutoff_s) * terms.radius / scalars.resolution;
+        const real centre = -a.position.high[axis] / scalars.resolution;
         // for the rounding, the test of s decides; finite, since infinity - infinity is NaN
         const real slack = real_min((real)0.01 + (real)1e-6 * real_abs(centre), (real)1e6);
         const real lowest = real_max(real_ceil(centre - extent - slack), (real)0);
         const real highest = real_min(real_floor(centre + extent + slack), (real)(int)(grid.points[axis] - 1));
-        const bool any = lowest <= highest && is_finite(r[axis]);
+        const bool any = lowest <= highest && is_finite(centre);
         a.first[axis] = any ? (int)lowest : 0;
         a.count[axis] = any ? (int)highest - (int)lowest + 1 : 0;
-        split(a.position, axis, grid.origin[axis], r[axis]);
-        a.per_radius = per_radius_of(radius);
+        a.per_radius = per_radius_of(terms.radius);
     }
     __syncthreads();
     return a.count[0] > 0 && a.count[1] > 0 && a.count[2] > 0;

@@ -46,6 +46,8 @@ struct Tile {               // in shared memory
     int next;                               // first atom not listed for want of room
     unsigned nan_bits;                      // bit k: channel k of 32 is NaN
     long long b;                            // example
+    double center[3];                       // of its grid
+    real origin_low[3];                     // what scalars.origin lacks
     long long first;                        // its first atom
     int n;                                  // its atoms
     real widest;                            // largest radius of a channel, where each has its own
@@ -76,7 +78,7 @@ __device__ __forceinline__ bool reaches(const real (&position)[3], real per_radi
            || !(square(x * per_radius, y * per_radius, z * per_radius) > scalars.profile.cutoff_s * (real)1.0001);
 }
 
-__device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const Geometry &grid, const Scalars &scalars,
+__device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const Geometry &grid, Scalars &scalars,
                                           bool by_channel)
 {
     // item = (example, tile); z innermost, so that neighbours along a row are written at about the same time
@@ -95,6 +97,13 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
         tile.b = plane / n_x;
         tile.first = atoms.n_atoms == 0 ? 0 : first_atom(atoms, tile.b);
         tile.n = atoms.n_atoms == 0 ? 0 : (int)(first_atom(atoms, tile.b + 1) - tile.first);
+        for (int axis = 0; axis < 3; ++axis) {
+            tile.center[axis] = center_of(atoms, grid.center, (int)tile.b, axis);
+            const double origin = tile.center[axis] + grid.origin[axis];
+            scalars.origin[axis] = (real)origin;
+            tile.origin_low[axis] =
+                is_finite(scalars.origin[axis]) ? (real)(origin - (double)scalars.origin[axis]) : (real)0;
+        }
         tile.widest = 0;
         for (int k = 0; by_channel && k < (int)atoms.n_types; ++k) {
             const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)];  // NaN, <= 0: see find_nan_bits
@@ -152,9 +161,9 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
         real radius = 0;
         bool keep = ordinal < end && read_radius(tile, atoms, u_weights, v_weights, scalars, i, slot, radius);
         if (keep) {
-            const real position[3] = {scalars.origin[0] - atoms.coords[3 * i],
-                                      scalars.origin[1] - atoms.coords[3 * i + 1],
-                                      scalars.origin[2] - atoms.coords[3 * i + 2]};
+            const real position[3] = {scalars.origin[0] - atoms.coords[3 * i] + tile.origin_low[0],
+                                      scalars.origin[1] - atoms.coords[3 * i + 1] + tile.origin_low[1],
+                                      scalars.origin[2] - atoms.coords[3 * i + 2] + tile.origin_low[2]};
             keep = is_nan(position, radius)
                    || (!is_infinite(position) && reaches(position, per_radius_of(radius), scalars, tile.box));
         }
@@ -171,7 +180,7 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
         if (keep && at < LISTED) {
             Listed &a = tile.atom[at];
             for (int axis = 0; axis < 3; ++axis)
-                split(a.position, axis, grid.origin[axis], atoms.coords[3 * i + axis]);
+                split(a.position, axis, grid.origin[axis], (double)atoms.coords[3 * i + axis] - tile.center[axis]);
             a.per_radius = per_radius_of(radius);
             if (u_radii != nullptr)
                 tile.u_radius[at] = minus_two(scalars.radius_scale * u_radii[slot]);

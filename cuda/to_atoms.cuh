@@ -80,6 +80,16 @@ __device__ __forceinline__ void store_weights(real (&sum_weights)[GROUP], real *
                 grad_weights[k - terms.k_begin + c] = sum_weights[c];
 }
 
+__device__ __forceinline__ void fill_gradients(const ToAtoms &call, const Terms &terms, real value, real (&sums)[4],
+                                               real *grad_weights)
+{
+    // the same everywhere, where it counts: zero, or NaN
+    fill(grad_weights, terms.k_end - terms.k_begin, value);
+    if (has_weight(call.atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end))
+        for (int n = 0; n < 4; ++n)
+            sums[n] += value;
+}
+
 __device__ __forceinline__ void first_order(const Voxel &p, real first, real (&sum)[4])
 {
     // sum += first = G w phi_s, times -R/2 ds/d(x, y, z, R) = (xi, s)
@@ -97,8 +107,8 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
     __shared__ Support a;
     Voxel p;
     real sum[4] = {};
-    if (!place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
-        fill(grad_weights, terms.k_end - terms.k_begin, 0);
+    if (!place(a, grid, scalars, call.atoms, terms)) {
+        fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
     for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
@@ -149,8 +159,9 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
     __shared__ Support a;
     Voxel p;
     real sum[5] = {};
-    if (!has_slope(scalars.profile) || !place(a, grid, scalars, call.atoms.coords + 3 * terms.i, terms.radius)) {
-        fill(grad_weights, terms.k_end - terms.k_begin, 0);
+    const bool any = place(a, grid, scalars, call.atoms, terms);
+    if (!any || !has_slope(scalars.profile)) {
+        fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
     const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
@@ -186,17 +197,13 @@ __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geo
     // of terms that share a radius
     const Atoms &atoms = call.atoms;
     const real *r = atoms.coords + 3 * terms.i;
-    const int n = terms.k_end - terms.k_begin;
     real *grad_weights = nullptr;
     if (call.grad_weights != nullptr)
         grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin;
     if (is_nan(r, terms.radius) || (has_slope(scalars.profile) && !is_known(call.v, atoms, terms))) {
-        fill(grad_weights, n, REAL_NAN);
-        if (has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end))
-            for (int c = 0; c < 4; ++c)
-                sums[c] = REAL_NAN;
+        fill_gradients(call, terms, REAL_NAN, sums, grad_weights);
     } else if (!(terms.radius > 0)) {
-        fill(grad_weights, n, 0);
+        fill_gradients(call, terms, 0, sums, grad_weights);
     } else if (call.second) {
         backward_backward_atom(call, grid, scalars, terms, sums, grad_weights);
     } else {
@@ -245,7 +252,6 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
     const Atoms &atoms = call.atoms;
     const long long i = blockIdx.x;
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    const real *r = atoms.coords + 3 * i;
     __shared__ Support a;
     Voxel p;
     bool nan = false;
@@ -258,9 +264,10 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
             continue;
         const Terms part = sharing_radius(atoms, nullptr, terms, k, k + 1, scalars.radius_scale);
         const long long channel = (part.b * atoms.n_types + k) * volume;
-        if (is_nan(r, part.radius)) {
+        const bool any = place(a, grid, scalars, atoms, part);
+        if (is_nan(a.position.high, part.radius)) {
             nan = true;
-        } else if (place(a, grid, scalars, r, part.radius)) {
+        } else if (any) {
             rewind(p, a);
             while (next_voxel(p, a, grid, scalars)) {
                 if (!p.inside)

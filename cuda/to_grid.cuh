@@ -24,9 +24,8 @@ __device__ __forceinline__ Corner corner_of(const Box &box)
             box.z + (ALONG_Z ? lane % (16 / VOXELS) * VOXELS : lane % 16)};
 }
 
-struct Along { // u, v or both at one atom, each as a Direction
-    real u[3], v[3];
-    real u_radius, v_radius;
+struct Along { // u, v or both at one atom
+    Direction u, v;
     real per_radius;
     bool by_u, by_v;
 };
@@ -35,15 +34,16 @@ __device__ __forceinline__ real profile_along(real s, real core, real xi_x, real
                                               const Profile &c)
 {
     // phi_u, phi_v or phi_uv, from R s_u, R s_v and R^2 s_uv
-    const real xi_u = xi_x * a.u[0] + xi_y * a.u[1] + xi_z * a.u[2];
-    const real xi_v = xi_x * a.v[0] + xi_y * a.v[1] + xi_z * a.v[2];
-    const real R_s_u = xi_u + a.u_radius * s;
-    const real R_s_v = xi_v + a.v_radius * s;
+    const real xi_u = xi_x * a.u.coords[0] + xi_y * a.u.coords[1] + xi_z * a.u.coords[2];
+    const real xi_v = xi_x * a.v.coords[0] + xi_y * a.v.coords[1] + xi_z * a.v.coords[2];
+    const real R_s_u = xi_u + a.u.radius * s;
+    const real R_s_v = xi_v + a.v.radius * s;
     const real phi_s = profile_slope(s, core, c);
     real value = phi_s * (a.by_u ? R_s_u : R_s_v) * a.per_radius;
     if (a.by_u && a.by_v) {
-        const real RR_s_uv = (real)0.5 * (a.u[0] * a.v[0] + a.u[1] * a.v[1] + a.u[2] * a.v[2]) + a.v_radius * xi_u
-                             + a.u_radius * xi_v + (real)1.5 * a.u_radius * a.v_radius * s;
+        const real RR_s_uv =
+            (real)0.5 * (a.u.coords[0] * a.v.coords[0] + a.u.coords[1] * a.v.coords[1] + a.u.coords[2] * a.v.coords[2])
+            + a.v.radius * xi_u + a.u.radius * xi_v + (real)1.5 * a.u.radius * a.v.radius * s;
         value = (profile_curvature(s, core, c) * R_s_u * R_s_v + phi_s * RR_s_uv) * a.per_radius * a.per_radius;
     }
     return s > c.cutoff_s ? (real)0 : value;
@@ -68,13 +68,13 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
             along.by_u = DERIVATIVE == 2 && pass != 1;
             along.by_v = DERIVATIVE == 2 ? pass != 2 : pass == 0;
             along.per_radius = per_radius;
-            along.u_radius = u_radius;
-            along.v_radius = v_radius;
+            along.u.radius = u_radius;
+            along.v.radius = v_radius;
             for (int axis = 0; axis < 3; ++axis) {
                 if (along.by_u && call.u.coords != nullptr && has_slope(c))
-                    along.u[axis] = minus_two(call.u.coords[3 * i + axis]);
+                    along.u.coords[axis] = minus_two(call.u.coords[3 * i + axis]);
                 if (along.by_v && call.v.coords != nullptr && has_slope(c))
-                    along.v[axis] = minus_two(call.v.coords[3 * i + axis]);
+                    along.v.coords[axis] = minus_two(call.v.coords[3 * i + axis]);
             }
         }
 #pragma unroll

@@ -83,11 +83,10 @@ def coords2grid(
             radii = radii if gm.radius_type_indexed else held(fixed, radii)
             atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
             fixed = None
-    tensors = atoms.coords, atoms.types, atoms.radii, atoms.offsets
     if fixed is None:
-        grid = density(*tensors, gm.spec, atoms.n_types)
+        grid = density(*atoms.tensors, *atoms.grid(gm))
     else:
-        grid = density_with_fixed(*tensors, fixed, gm.spec, atoms.n_types)
+        grid = density_with_fixed(*atoms.tensors, fixed, *atoms.grid(gm))
     if autocast and grid.dtype is torch.float32:
         return grid.to(torch.get_autocast_dtype(grid.device.type))
     return grid

@@ -55,10 +55,6 @@ def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple)
     return derivatives.compute(operator, tensors, settings)
 
 
-def _call(atoms: validate.Atoms) -> tuple[Tensor | None, ...]:
-    return atoms.coords, atoms.types, atoms.radii, atoms.offsets
-
-
 def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object]) -> None:
     if not grid.is_contiguous() or (isinstance(out, np.ndarray) and grid.data_ptr() != out.ctypes.data):
         raise ValueError("out: not a contiguous, writeable array; expected one")
@@ -117,7 +113,7 @@ class GridMaker(Grid):  # noqa: D101
             If the grid does not fit.
         """
         atoms = self._atoms(center, coords, types, radii, n_types, batch, batch_size)
-        tensors, settings = _call(atoms), (self.spec, atoms.n_types)
+        tensors, settings = atoms.tensors, atoms.grid(self)
         if out is None:
             return _as(coords, _compute("density", tensors, settings))
         grid = self._grid_like("out", out, atoms)
@@ -152,8 +148,8 @@ class GridMaker(Grid):  # noqa: D101
         """
         atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
         vectors = atoms.types.is_floating_point()
-        settings = self.spec, atoms.n_types, (True, vectors, True)
-        gradients = _compute("density_backward", (*_call(atoms), grad_density), settings)
+        settings = *atoms.grid(self), (True, vectors, True)
+        gradients = _compute("density_backward", (*atoms.tensors, grad_density), settings)
         return self._gradients(coords, gradients, vectors)
 
     def backward_gradients(
@@ -187,7 +183,7 @@ class GridMaker(Grid):  # noqa: D101
         ):
             value = _to_torch(name, value)
             tangents.append(None if value is None else validate.shaped_like(name, value, like.shape, atoms.coords))
-        call, settings = _call(atoms), (self.spec, atoms.n_types)
+        call, settings = atoms.tensors, atoms.grid(self)
         grid = _compute("density_tangent", (*call, *tangents), settings)
         gradients = _compute(
             "density_backward_backward", (*call, grad_density, *tangents), (*settings, (True, vectors, True))
@@ -214,8 +210,8 @@ class GridMaker(Grid):  # noqa: D101
         """
         atoms, density = self._with_grid(center, coords, types, radii, batch, density=density)
         relevance = self._grid_like("relevance", relevance, atoms)
-        tensors = *_call(atoms), density, relevance
-        return _as(coords, _compute("density_relevance", tensors, (self.spec, atoms.n_types)))
+        tensors = *atoms.tensors, density, relevance
+        return _as(coords, _compute("density_relevance", tensors, atoms.grid(self)))
 
     def _with_grid(self, center, coords, types, radii, batch, **grid) -> tuple[validate.Atoms, Tensor]:
         ((name, value),) = grid.items()

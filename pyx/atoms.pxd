@@ -10,11 +10,12 @@ cdef enum:
 
 
 cdef struct Atoms:
-    const real* coords          # (N, 3) relative to the centre of the grid
+    const real* coords          # (N, 3)
     const long long* index      # (N,) channel, negative: ignored; or
     const real* weights         # (N, T)
     const real* radii           # (N,), or (T,) or (B, T) by type
     const long long* offsets    # (B + 1,), or absent: N / B atoms each
+    const double* centers       # (B, 3) of the grids, or absent: Geometry.center
     long long n_examples
     long long n_atoms
     long long n_types
@@ -31,6 +32,7 @@ cdef struct Tangents:           # v = (v_r, v_w, v_R), or u; absent: zero
 cdef struct Terms:              # w_ik phi of an atom in channels that share its radius
     long long b                 # example
     long long i                 # atom
+    double r[3]                 # its position, relative to the centre of the grid
     long long k_begin
     long long k_end
     double radius               # R
@@ -65,7 +67,12 @@ cdef inline long long radius_slot(const Atoms* atoms, long long b, long long i, 
     return b * atoms.radius_example_stride + k if atoms.radius_by_type else i
 
 
-cdef inline bint is_nan(const real* r, double radius) noexcept nogil:
+cdef inline double center_of(const Atoms* atoms, const double* center, long long b, int axis) noexcept nogil:
+    # of the grid of example b; center: of all of them
+    return atoms.centers[3 * b + axis] if atoms.centers != NULL else center[axis]
+
+
+cdef inline bint is_nan(const double* r, double radius) noexcept nogil:
     return r[0] != r[0] or r[1] != r[1] or r[2] != r[2] or radius != radius
 
 
@@ -85,11 +92,14 @@ cdef inline bint has_weight(const Atoms* atoms, const real* v_weights, long long
     return False
 
 
-cdef inline Terms terms_of(const Atoms* atoms, long long b, long long i) noexcept nogil:
+cdef inline Terms terms_of(const Atoms* atoms, const Geometry* grid, long long b, long long i) noexcept nogil:
     # in all channels, the radius not yet read; none for an atom that is ignored
     cdef Terms terms
+    cdef int axis
     terms.b = b
     terms.i = i
+    for axis in range(3):   # in double precision: far from zero, both have many digits in common
+        terms.r[axis] = <double>atoms.coords[3 * i + axis] - center_of(atoms, grid.center, b, axis)
     terms.k_begin = 0
     terms.k_end = atoms.n_types
     terms.radius = 0
@@ -242,7 +252,7 @@ cdef inline long long cells_per_axis(const Atoms* atoms) noexcept nogil:
 
 
 cdef inline long long cell(double x, double origin, long long n_cells) noexcept nogil:
-    # number of the cell of x, of at least 4 angstrom; NaN: 0
+    # number of the cell of x, of at least 4 angstrom; x and origin relative to the centre; NaN: 0
     x = floor((x - origin) / max(4.0, -2.0 * origin / n_cells))
     return <long long>min(x, <double>(n_cells - 1)) if x > 0 else 0
 
@@ -251,14 +261,16 @@ cdef inline bint group_by_cell(const Atoms* atoms, const Geometry* grid, long lo
                                long long** start) noexcept nogil:
     # Visit neighbours one after the other, to and fro: they read the same part of a grid that no cache holds whole.
     cdef long long b, i, x, y, z, n = cells_per_axis(atoms)
+    cdef Terms terms
     cdef bint ok
     cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
     if key != NULL:
         for b in range(atoms.n_examples):
             for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                x = cell(<double>atoms.coords[3 * i], grid.origin[0], n)
-                y = cell(<double>atoms.coords[3 * i + 1], grid.origin[1], n)
-                z = cell(<double>atoms.coords[3 * i + 2], grid.origin[2], n)
+                terms = terms_of(atoms, grid, b, i)
+                x = cell(terms.r[0], grid.origin[0], n)
+                y = cell(terms.r[1], grid.origin[1], n)
+                z = cell(terms.r[2], grid.origin[2], n)
                 y = y if x % 2 == 0 else n - 1 - y
                 z = z if y % 2 == 0 else n - 1 - z
                 key[i] = ((b * n + x) * n + y) * n + z

@@ -53,8 +53,8 @@ cdef int check_integers(const Atoms* atoms) except -1:
 
 
 cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address index, Address weights, Address radii,
-                      Address offsets, bytes geometry, long long n_examples, long long n_atoms, long long n_types,
-                      long long radius_example_stride, Address u_weights=0, Address v_weights=0):
+                      Address offsets, Address centers, bytes geometry, long long n_examples, long long n_atoms,
+                      long long n_types, long long radius_example_stride, Address u_weights=0, Address v_weights=0):
     # returns what has to live as long as `atoms` is used
     cdef long long i
     cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
@@ -66,6 +66,7 @@ cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address inde
     atoms.weights = <const real*>weights
     atoms.radii = <const real*>radii
     atoms.offsets = <const long long*><const char*>own_offsets if offsets else NULL
+    atoms.centers = <const double*>centers
     atoms.n_examples = n_examples
     atoms.n_atoms = n_atoms
     atoms.n_types = n_types
@@ -88,7 +89,7 @@ cdef Tangents tangents(Address coords, Address weights, Address radii) noexcept:
 
 # ---- entry points ---------------------------------------------------------------------------------------------------
 
-def density(Address coords, Address index, Address weights, Address radii, Address offsets,
+def density(Address coords, Address index, Address weights, Address radii, Address offsets, Address centers,
             bytes geometry, long long n_examples, long long n_atoms, long long n_types,
             long long radius_example_stride, Address density, int n_threads):
     """Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip)."""
@@ -96,14 +97,14 @@ def density(Address coords, Address index, Address weights, Address radii, Addre
     cdef ToGrid call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride)
     call.out = <real*>density
     with nogil:
         to_grid(&call, &grid, n_threads)
 
 
-def density_tangent(Address coords, Address index, Address weights, Address radii, Address offsets,
+def density_tangent(Address coords, Address index, Address weights, Address radii, Address offsets, Address centers,
                     Address grad_grad_coords, Address grad_grad_weights, Address grad_grad_radii,
                     bytes geometry, long long n_examples, long long n_atoms, long long n_types,
                     long long radius_example_stride, Address grad_grad_density, int n_threads):
@@ -112,8 +113,8 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
     cdef ToGrid call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride, 0, grad_grad_weights)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride, 0, grad_grad_weights)
     call.derivative = 1
     call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
     call.out = <real*>grad_grad_density
@@ -122,6 +123,7 @@ def density_tangent(Address coords, Address index, Address weights, Address radi
 
 
 def density_tangent_tangent(Address coords, Address index, Address weights, Address radii, Address offsets,
+                            Address centers,
                             Address u_coords, Address u_weights, Address u_radii,
                             Address v_coords, Address v_weights, Address v_radii,
                             bytes geometry, long long n_examples, long long n_atoms, long long n_types,
@@ -131,8 +133,8 @@ def density_tangent_tangent(Address coords, Address index, Address weights, Addr
     cdef ToGrid call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToGrid))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride, u_weights, v_weights)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride, u_weights, v_weights)
     call.derivative = 2
     call.u = tangents(u_coords, u_weights, u_radii)
     call.v = tangents(v_coords, v_weights, v_radii)
@@ -141,7 +143,7 @@ def density_tangent_tangent(Address coords, Address index, Address weights, Addr
         to_grid(&call, &grid, n_threads)
 
 
-def density_backward(Address coords, Address index, Address weights, Address radii, Address offsets,
+def density_backward(Address coords, Address index, Address weights, Address radii, Address offsets, Address centers,
                      Address grad_density,
                      bytes geometry, long long n_examples, long long n_atoms, long long n_types,
                      long long radius_example_stride,
@@ -151,8 +153,8 @@ def density_backward(Address coords, Address index, Address weights, Address rad
     cdef ToAtoms call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride)
     call.grad_density = <const real*>grad_density
     call.grad_coords = <real*>grad_coords
     call.grad_weights = <real*>grad_weights
@@ -162,8 +164,8 @@ def density_backward(Address coords, Address index, Address weights, Address rad
 
 
 def density_backward_backward(Address coords, Address index, Address weights, Address radii, Address offsets,
-                              Address grad_density, Address grad_grad_coords, Address grad_grad_weights,
-                              Address grad_grad_radii,
+                              Address centers, Address grad_density,
+                              Address grad_grad_coords, Address grad_grad_weights, Address grad_grad_radii,
                               bytes geometry, long long n_examples, long long n_atoms, long long n_types,
                               long long radius_example_stride,
                               Address grad_coords, Address grad_weights, Address grad_radii, int n_threads):
@@ -172,8 +174,8 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
     cdef ToAtoms call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride, 0, grad_grad_weights)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride, 0, grad_grad_weights)
     call.second = True
     call.grad_density = <const real*>grad_density
     call.v = tangents(grad_grad_coords, grad_grad_weights, grad_grad_radii)
@@ -184,7 +186,7 @@ def density_backward_backward(Address coords, Address index, Address weights, Ad
         to_atoms(&call, &grid, n_threads)
 
 
-def density_relevance(Address coords, Address index, Address weights, Address radii, Address offsets,
+def density_relevance(Address coords, Address index, Address weights, Address radii, Address offsets, Address centers,
                       Address density, Address relevance,
                       bytes geometry, long long n_examples, long long n_atoms, long long n_types,
                       long long radius_example_stride, Address atom_relevance, int n_threads):
@@ -193,8 +195,8 @@ def density_relevance(Address coords, Address index, Address weights, Address ra
     cdef ToAtoms call
     cdef tuple _owned
     memset(&call, 0, sizeof(ToAtoms))
-    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, geometry, n_examples, n_atoms,
-                        n_types, radius_example_stride)
+    _owned = read_atoms(&call.atoms, &grid, coords, index, weights, radii, offsets, centers, geometry, n_examples,
+                        n_atoms, n_types, radius_example_stride)
     call.density = <const real*>density
     call.grad_density = <const real*>relevance
     call.relevance = <real*>atom_relevance

@@ -12,8 +12,9 @@ cdef enum:
 
 
 cdef struct Geometry:   # packed and checked by gridgrad/kernels/abi.py
+    double center[3]    # of the grid, where Atoms has none per example
     double resolution
-    double origin[3]
+    double origin[3]    # voxel 0, relative to the centre
     double radius_scale
     double core_rate
     double core_end
@@ -125,8 +126,9 @@ cdef inline double per_radius_of(double radius) noexcept nogil:
     return min(1.0 / radius, <double>REAL_MAX)
 
 
-cdef inline bint place(Support* a, const real* r, double radius, long long x_begin, long long x_end) noexcept nogil:
-    # Clip the support of an atom at r to the grid and to planes [x_begin, x_end); fill its tables. False: nothing left.
+cdef inline bint place(Support* a, const double* r, double radius, long long x_begin, long long x_end) noexcept nogil:
+    # Clip the support of an atom at r, relative to the centre, to the grid and to planes [x_begin, x_end); fill its
+    # tables. False: nothing left.
     cdef double centre, extent, lowest, highest, per_radius
     cdef long long begin, end, chunk, start, valid, nearest
     cdef int axis, i
@@ -134,7 +136,7 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
     for axis in range(3):
         begin = x_begin if axis == 0 else 0
         end = x_end if axis == 0 else a.grid.points[axis]
-        centre = (<double>r[axis] - a.grid.origin[axis]) / a.grid.resolution
+        centre = (r[axis] - a.grid.origin[axis]) / a.grid.resolution
         lowest = ceil(centre - extent - 1e-4)       # the test of s decides; the slack is for the rounding of `extent`
         highest = floor(centre + extent + 1e-4)
         lowest = lowest if lowest > begin else <double>begin
@@ -146,7 +148,7 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
     a.per_radius = per_radius_of(radius)
     per_radius = min(a.per_radius, 1e15)    # no point is known better than to 1e-15 angstrom; xi stays finite
     for axis in range(2):
-        fill_axis(a.grid.origin[axis], a.grid.resolution, a.first[axis], a.count[axis], <double>r[axis],
+        fill_axis(a.grid.origin[axis], a.grid.resolution, a.first[axis], a.count[axis], r[axis],
                   per_radius, a.grid.core_rate, a.xi[axis], a.s[axis], a.core[axis])
     end = a.first[2] + a.count[2]
     a.count[2] = (a.count[2] + LANES - 1) // LANES
@@ -154,7 +156,7 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
         valid = a.first[2] + chunk * LANES
         start = min(valid, max(a.grid.points[2] - LANES, 0))
         a.z_start[chunk] = start
-        fill_axis(a.grid.origin[2], a.grid.resolution, start, LANES, <double>r[2], per_radius,
+        fill_axis(a.grid.origin[2], a.grid.resolution, start, LANES, r[2], per_radius,
                   a.grid.core_rate, a.xi[2] + chunk * LANES, a.s[2] + chunk * LANES, a.core[2] + chunk * LANES)
         for i in range(LANES):
             if start + i < valid or start + i >= end:

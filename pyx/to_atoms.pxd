@@ -138,7 +138,7 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
     cdef Support* a = &space.support
     cdef double[4] sum = [0, 0, 0, 0]
     cdef int n
-    if not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
+    if not place(a, terms.r, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
         if grad_weights != NULL:
@@ -238,7 +238,7 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, c
     cdef Direction along
     cdef double[5] sum = [0, 0, 0, 0, 0]
     cdef int n
-    if not has_slope(&a.profile) or not place(a, call.atoms.coords + 3 * terms.i, terms.radius, 0, a.grid.points[0]):
+    if not has_slope(&a.profile) or not place(a, terms.r, terms.radius, 0, a.grid.points[0]):
         return
     along = direction_of(&call.v, &call.atoms, terms, a.grid.radius_scale)
     while next_block(a):
@@ -257,10 +257,9 @@ cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const 
                                    double* sums) noexcept nogil:
     # of terms that share a radius
     cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * terms.i
     cdef real* grad_weights = NULL
-    cdef bint lost = is_nan(r, terms.radius) or (has_slope(&space.support.profile)
-                                                 and not is_known(&call.v, atoms, terms))
+    cdef bint lost = is_nan(terms.r, terms.radius) or (has_slope(&space.support.profile)
+                                                       and not is_known(&call.v, atoms, terms))
     cdef int n
     if call.grad_weights != NULL:
         grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin
@@ -277,7 +276,7 @@ cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const 
 
 cdef inline void atom_gradients(Workspace* space, const ToAtoms* call, long long i) noexcept nogil:
     cdef const Atoms* atoms = &call.atoms
-    cdef Terms terms = terms_of(atoms, example_of(atoms, i), i), part
+    cdef Terms terms = terms_of(atoms, &space.support.grid, example_of(atoms, i), i), part
     cdef double scale = space.support.grid.radius_scale
     cdef bint per_channel = atoms.weights != NULL and atoms.radius_by_type
     cdef long long k = terms.k_begin, k_end
@@ -306,8 +305,7 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * i
-    cdef Terms terms = terms_of(atoms, example_of(atoms, i), i), part
+    cdef Terms terms = terms_of(atoms, &a.grid, example_of(atoms, i), i), part
     cdef Chunk chunk
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c, channel
     cdef double result = 0
@@ -320,9 +318,9 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
     for k in range(terms.k_begin, terms.k_end):
         weight = atoms.weights[i * atoms.n_types + k] if atoms.weights != NULL else <real>1
         part = sharing_radius(atoms, &terms, k, k + 1, a.grid.radius_scale)
-        if weight != 0 and is_nan(r, part.radius):
+        if weight != 0 and is_nan(part.r, part.radius):
             result = NAN
-        elif weight != 0 and part.radius > 0 and place(a, r, part.radius, 0, a.grid.points[0]):
+        elif weight != 0 and part.radius > 0 and place(a, part.r, part.radius, 0, a.grid.points[0]):
             channel = (part.b * atoms.n_types + k) * volume
             while next_block(a):
                 for l in range(LANES):

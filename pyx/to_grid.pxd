@@ -38,7 +38,6 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     # adds the terms to planes [x_begin, x_end)
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
-    cdef const real* r = atoms.coords + 3 * terms.i
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
     cdef const real* u_weights = weights_of(call.u.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
@@ -52,9 +51,9 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
         u_weight = u_weights[k] if u_weights != NULL else <real>0
         v_weight = v_weights[k] if v_weights != NULL else <real>0
         if (weight != 0 or u_weight != 0 or v_weight != 0) and (
-                is_nan(r, radius) or not is_finite(weight) or not is_finite(u_weight) or not is_finite(v_weight)):
+                is_nan(terms.r, radius) or not is_finite(weight) or not is_finite(u_weight) or not is_finite(v_weight)):
             fill(grid + k * volume + x_begin * plane, (x_end - x_begin) * plane, <real>NAN)
-    if not radius > 0 or is_nan(r, radius) or not place(a, r, radius, x_begin, x_end):
+    if not radius > 0 or is_nan(terms.r, radius) or not place(a, terms.r, radius, x_begin, x_end):
         return
     u.moves = False
     v.moves = False
@@ -111,14 +110,14 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long item)
         memset(call.out + (k * grid.points[0] + x_begin) * plane, 0, (x_end - x_begin) * plane * sizeof(real))
     if atoms.index != NULL:
         for j in range(call.start[b * atoms.n_types + k_begin], call.start[b * atoms.n_types + k_end]):
-            terms = terms_of(atoms, b, call.order[j])
+            terms = terms_of(atoms, grid, b, call.order[j])
             terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
             add_atom(space, call, &terms, x_begin, x_end)
         return
     for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
         if call.group > 1 or has_weight(atoms, call.v.weights, j, k_begin, k_end) or (
                 call.u.weights != NULL and has_weight(atoms, call.u.weights, j, k_begin, k_end)):
-            terms = terms_of(atoms, b, j)
+            terms = terms_of(atoms, grid, b, j)
             terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
             add_atom(space, call, &terms, x_begin, x_end)
 

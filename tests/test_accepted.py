@@ -5,7 +5,19 @@ import functools
 import numpy as np
 import pytest
 import torch
-from support.scenes import DTYPES, LAYOUTS, RADII, TYPES, assert_same_bits, evaluate, make_scene, mode_id
+from support.scenes import (
+    DENSITY_BAR,
+    DERIVATIVE_BAR,
+    DTYPES,
+    LAYOUTS,
+    RADII,
+    TYPES,
+    assert_close,
+    assert_same_bits,
+    evaluate,
+    make_scene,
+    mode_id,
+)  # fmt: skip
 
 import gridgrad as gg
 
@@ -51,22 +63,23 @@ def test_a_sequence_of_centers(layout):
 @pytest.mark.parametrize("dtype", DTYPES, ids=mode_id)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_center_of_another_precision(layout, dtype):
-    """float64 centres are rounded as numbers are; float32 ones are exact. Gradients have the dtype of the centre."""
+    """No centre is rounded to the precision of the coordinates. Gradients have the dtype of the centre."""
     scene = make_scene("quintic", layout=layout)
     maker = gg.GridMaker(**scene.settings)
     same = scene.to(dtype)
-    expected = gg.coords2grid(maker, scene.center.tolist(), *same.inputs[1:], **same.grouping)
-    center = scene.center.clone().requires_grad_()
-    found = gg.coords2grid(maker, center, *same.inputs[1:], **same.grouping)
-    assert_same_bits(found.detach(), expected)
-    (gradient,) = torch.autograd.grad(found.square().sum(), center)
-    rounded = scene.center.to(dtype, copy=True).requires_grad_()
-    target = torch.autograd.grad(
-        gg.coords2grid(maker, rounded, *same.inputs[1:], **same.grouping).square().sum(), rounded
-    )
-    assert gradient.dtype == torch.float64
-    assert_same_bits(gradient, target[0].double())
-    assert_same_bits(maker.forward(scene.center, *same.inputs[1:], **same.grouping), expected)
+    numbers = gg.coords2grid(maker, scene.center.tolist(), *same.inputs[1:], **same.grouping)
+    assert_same_bits(gg.coords2grid(maker, scene.center, *same.inputs[1:], **same.grouping), numbers)
+    assert_same_bits(maker.forward(scene.center, *same.inputs[1:], **same.grouping), numbers)
+    for precision in DTYPES:
+        center = scene.center.to(precision, copy=True).requires_grad_()
+        found = gg.coords2grid(maker, center, *same.inputs[1:], **same.grouping)
+        (gradient,) = torch.autograd.grad(found.square().sum(), center)
+        assert gradient.dtype == precision
+        oracle = center.detach().clone().double().requires_grad_()
+        expected = scene.reference().forward(oracle, *same.inputs[1:], **same.grouping)
+        assert_close(found, expected, DENSITY_BAR[dtype])
+        (target,) = torch.autograd.grad(expected.square().sum(), oracle)
+        assert_close(gradient, target, max(DERIVATIVE_BAR[dtype], DERIVATIVE_BAR[precision]))
     single = scene.center.float()
     found = gg.coords2grid(maker, single, *same.inputs[1:], **same.grouping)
     assert_same_bits(found, gg.coords2grid(maker, single.tolist(), *same.inputs[1:], **same.grouping))

@@ -380,11 +380,11 @@ def test_opcheck(layout, radius_mode, type_mode, requires_grad):
         return value.clone().requires_grad_() if differentiable else value
 
     offsets = None if scene.batch is None else operators.batch_offsets(scene.batch, scene.batch_size)
-    atoms = (*map(given, scene.inputs[1:]), offsets)
+    atoms = (*map(given, scene.inputs[1:]), offsets, None if layout == "single" else scene.center)
     grad_density, *tangents = map(given, scene.cotangents())
     needs = [True, type_mode == "vector", True]
     fixed_atoms = [value if value is None else value.detach() for value in atoms]  # a third derivative is refused
-    settings = maker.spec, scene.n_types
+    settings = maker.spec, [0.1, 0.2, 0.3], scene.n_types
     calls = {
         "density": (*atoms, *settings),
         "density_tangent": (*atoms, *tangents, *settings),
@@ -408,5 +408,13 @@ def test_relevance_has_no_derivative():
     density = maker.forward(*scene.inputs)
     with pytest.raises(RuntimeError, match="density_relevance has no derivative"):
         torch.ops.gridgrad.density_relevance(
-            scene.coords.clone().requires_grad_(), *scene.inputs[2:], None, density, density, maker.spec, scene.n_types
+            scene.coords.clone().requires_grad_(),
+            *scene.inputs[2:],
+            None,
+            None,
+            density,
+            density,
+            maker.spec,
+            (0, 0, 0),
+            scene.n_types,
         )

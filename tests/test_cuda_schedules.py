@@ -61,31 +61,31 @@ class Call:
         for atom, k in nan:
             types[atom, k] = NAN
         radii = draw(n_types if by_type else n_atoms) + 1.2
-        self.atoms = coords, types, radii, None
+        self.atoms = coords, types, radii, None, None
         self.v = draw(n_atoms, 3), draw(n_atoms, n_types) if weights else None, draw(len(radii))
         self.grid = draw(*self.maker.grid_dimensions(n_types))
 
     def outputs(self):
-        spec, n_types, coords = self.maker.spec, self.n_types, self.atoms[0]
+        grid, coords = (self.maker.spec, (0.1, 0.0, -0.1), self.n_types), self.atoms[0]
         zeros = torch.zeros_like(self.v[2])
         found = {}
         if "density" in self.kernels:
-            found["density"] = OPERATORS.density(*self.atoms, spec, n_types)
+            found["density"] = OPERATORS.density(*self.atoms, *grid)
         if "density_tangent" in self.kernels:
-            found["density_tangent"] = OPERATORS.density_tangent(*self.atoms, *self.v, spec, n_types)
+            found["density_tangent"] = OPERATORS.density_tangent(*self.atoms, *self.v, *grid)
         if "density_tangent_tangent" in self.kernels:
             u = coords, self.v[1], zeros
-            found["density_uv"] = OPERATORS.density_tangent_tangent(*self.atoms, *u, *self.v, spec, n_types)
+            found["density_uv"] = OPERATORS.density_tangent_tangent(*self.atoms, *u, *self.v, *grid)
         if "density_backward" in self.kernels:
             arguments = *self.atoms, self.grid
-            first = OPERATORS.density_backward(*arguments, spec, n_types, [True] * 3)
-            second = OPERATORS.density_backward_backward(*arguments, *self.v, spec, n_types, [True] * 3)
+            first = OPERATORS.density_backward(*arguments, *grid, [True] * 3)
+            second = OPERATORS.density_backward_backward(*arguments, *self.v, *grid, [True] * 3)
             found |= {f"order {order} {k}": x for order, made in enumerate((first, second)) for k, x in enumerate(made)}
         if "relevance" in self.kernels:
-            found["relevance"] = OPERATORS.density_relevance(*self.atoms, self.grid, self.grid, spec, n_types)
+            found["relevance"] = OPERATORS.density_relevance(*self.atoms, self.grid, self.grid, *grid)
         if "radii_sum" in self.kernels:
             needs = [False, False, True]
-            found["grad_radii"] = OPERATORS.density_backward(*self.atoms, self.grid, spec, n_types, needs)[2]
+            found["grad_radii"] = OPERATORS.density_backward(*self.atoms, self.grid, *grid, needs)[2]
         return found
 
 

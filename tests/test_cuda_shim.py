@@ -109,15 +109,15 @@ def test_wrong_offsets_lead_to_no_foreign_address(shim, offsets, by_type):
     shim()
     maker = gg.GridMaker(0.5, (3.0, 2.0, 2.5), radius_type_indexed=by_type)
     coords, types, radii = torch.zeros(30, 3), torch.ones(30, 2), torch.ones((2, 2) if by_type else 30)
-    call = coords, types, radii, torch.tensor(offsets)
+    call = coords, types, radii, torch.tensor(offsets), None
     grid = torch.ones(2, *maker.grid_dimensions(2))
-    operators = torch.ops.gridgrad
+    operators, settings = torch.ops.gridgrad, (maker.spec, (0.0, 0.0, 0.0), 2)
     for operator, *arguments in (
-        (operators.density, maker.spec, 2),
-        (operators.density_tangent, coords, types, radii, maker.spec, 2),
-        (operators.density_backward, grid, maker.spec, 2, [True] * 3),
-        (operators.density_backward_backward, grid, coords, types, radii, maker.spec, 2, [True] * 3),
-        (operators.density_relevance, grid, grid, maker.spec, 2),
+        (operators.density, *settings),
+        (operators.density_tangent, coords, types, radii, *settings),
+        (operators.density_backward, grid, *settings, [True] * 3),
+        (operators.density_backward_backward, grid, coords, types, radii, *settings, [True] * 3),
+        (operators.density_relevance, grid, grid, *settings),
     ):
         reported = None
         try:

@@ -164,10 +164,10 @@ def test_operator_itself():
     """The operator is what torch.compile and torch.export leave in a graph: it transforms as the function does."""
     scene = small_scene(("quintic", "per_atom", "vector", "single"))
     maker = gg.GridMaker(**scene.settings)
-    atoms = scene.types, scene.radii
+    atoms, center = (scene.types, scene.radii), scene.center.tolist()
 
     def operator(coords):
-        return torch.ops.gridgrad.density(coords - scene.center, *atoms, None, maker.spec, 2).square().sum()
+        return torch.ops.gridgrad.density(coords, *atoms, None, None, maker.spec, center, 2).square().sum()
 
     def oracle(coords):
         return scene.reference().forward(scene.center, coords, *atoms).square().sum()

@@ -74,7 +74,7 @@ class Scene:
         self.offsets = offsets
         return (
             self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(),
-            0 if offsets is None else offsets.data_ptr(),
+            0 if offsets is None else offsets.data_ptr(), 0,
             self.gm.geometry(PRECISIONS[self.coords.dtype]), 1, len(self.coords), self.n_types, 0,
             self.density.data_ptr(),
         )  # fmt: skip
@@ -100,7 +100,7 @@ def test_launch_computes_the_density(devices, journal, dtype):
     assert launch.name == b"density"
     assert launch.stream is None
     assert launch.device == 0
-    assert launch.bytes == 5 * 8 + 17 * 8 + 4 * 8 + 8 + 8
+    assert launch.bytes == 6 * 8 + 20 * 8 + 4 * 8 + 8 + 8
 
 
 def test_every_kernel_and_its_grid(devices, journal):
@@ -110,7 +110,7 @@ def test_every_kernel_and_its_grid(devices, journal):
     partial, summed = torch.full((n,), -7.0, dtype=torch.float64), torch.full((3,), -7.0, dtype=torch.float64)
     per_atom = torch.full((n, 3), -7.0, dtype=torch.float64)
     grid = torch.ones_like(scene.density)
-    atoms = (scene.coords.data_ptr(), scene.types.data_ptr(), 0, radii.data_ptr(), 0)
+    atoms = (scene.coords.data_ptr(), scene.types.data_ptr(), 0, radii.data_ptr(), 0, 0)
     scalars = (scene.gm.geometry("float64"), 1, n, 3, 0)
     run = kernels(devices[0])
     run.density_tangent(*atoms, per_atom.data_ptr(), 0, 0, *scalars, scene.density.data_ptr())

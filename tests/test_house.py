@@ -150,9 +150,9 @@ def compile_cuda(contract, folder):
     ("changed", "complaint"),
     [
         (None, None),
-        (("cutoff, 56", "cutoff, 64", "cutoff_s, 64", "cutoff_s, 56"), "Geometry: cutoff"),
+        (("cutoff, 80", "cutoff, 88", "cutoff_s, 88", "cutoff_s, 80"), "Geometry: cutoff"),
         (("cutoff, 2", "cutoff, 3", "cutoff_s, 3", "cutoff_s, 2"), "Profile: cutoff"),
-        (("GEOMETRY_BYTES 136", "GEOMETRY_BYTES 144"), "Geometry: size"),
+        (("GEOMETRY_BYTES 160", "GEOMETRY_BYTES 168"), "Geometry: size"),
     ],
     ids=["as it is", "fields swapped", "fields of the profile swapped", "another size"],
 )
@@ -174,10 +174,12 @@ def test_a_text_that_differs_does_not_compile(compiler, changed, complaint, tmp_
 def test_pack_geometry():
     fields = {name: 1 if length == 1 else range(length) for name, length in abi.FIELDS.items()}
     packed = abi.pack_geometry(**fields)
-    assert struct.unpack("=13d4q", packed) == (1, 0, 1, 2, 1, 1, 1, 1, 1, 0, 1, 2, 3, 0, 1, 2, 1)
+    assert struct.unpack("=16d4q", packed) == (0, 1, 2, 1, 0, 1, 2, 1, 1, 1, 1, 1, 0, 1, 2, 3, 0, 1, 2, 1)
+    moved = struct.unpack("=16d4q", abi.moved_to((7, 8, 9), packed))
+    assert moved == (7, 8, 9, *struct.unpack("=16d4q", packed)[3:])
     with pytest.raises(TypeError, match="tail: 2 numbers; expected 4"):
         abi.pack_geometry(**fields | {"tail": (1, 2)})
-    with pytest.raises(TypeError, match="fields: resolution; expected resolution, origin"):
+    with pytest.raises(TypeError, match="fields: resolution; expected center, resolution, origin"):
         abi.pack_geometry(resolution=1)
 
 

@@ -54,7 +54,12 @@ DIFFERENCES = (
     ("to_grid", "cuda", {"profile_along"}, "phi_u, phi_v and phi_uv of a voxel; fill_phi_v and fill_phi_uv of a block"),
     ("to_atoms", "pyx", {"to_atoms", "atom_item"}, "the loop over atoms; on the GPU the launch is one"),
     ("to_atoms", "pyx", {"accumulate", "inner", "fill_second_order"}, "passes over a block that scratch memory holds"),
-    ("to_atoms", "cuda", {"read_group", "store_weights"}, "GROUP channels in registers, and their sums over a block"),
+    (
+        "to_atoms",
+        "cuda",
+        {"read_group", "store_weights", "fill_gradients"},
+        "GROUP channels in registers, and what all get",
+    ),
     (
         "density",
         "pyx",

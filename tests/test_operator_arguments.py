@@ -12,14 +12,15 @@ N, T, B = 5, 3, 3
 GRID = (7, 5, 6)
 GRAD_GRADS = ("grad_grad_coords", "grad_grad_types", "grad_grad_radii")
 PAIRS = ("u_coords", "u_types", "u_radii", "v_coords", "v_types", "v_radii")
-ATOMS = ("coords", "types", "radii", "offsets")
+ATOMS = ("coords", "types", "radii", "offsets", "centers")
+GRID_OF = ("spec", "center", "n_types")
 OPERATORS = {
-    "density": (*ATOMS, "grid_maker", "n_types"),
-    "density_tangent": (*ATOMS, *GRAD_GRADS, "grid_maker", "n_types"),
-    "density_tangent_tangent": (*ATOMS, *PAIRS, "grid_maker", "n_types"),
-    "density_backward": (*ATOMS, "grad_density", "grid_maker", "n_types", "needs"),
-    "density_backward_backward": (*ATOMS, "grad_density", *GRAD_GRADS, "grid_maker", "n_types", "needs"),
-    "density_relevance": (*ATOMS, "density", "relevance", "grid_maker", "n_types"),
+    "density": (*ATOMS, *GRID_OF),
+    "density_tangent": (*ATOMS, *GRAD_GRADS, *GRID_OF),
+    "density_tangent_tangent": (*ATOMS, *PAIRS, *GRID_OF),
+    "density_backward": (*ATOMS, "grad_density", *GRID_OF, "needs"),
+    "density_backward_backward": (*ATOMS, "grad_density", *GRAD_GRADS, *GRID_OF, "needs"),
+    "density_relevance": (*ATOMS, "density", "relevance", *GRID_OF),
 }
 
 
@@ -40,7 +41,8 @@ def arguments(layout="single", type_mode="vector", radius_type_indexed=False, ra
         "coords": torch.zeros((*lead, 3), dtype=torch.float64), "types": types, "radii": ones(*radii),
         "offsets": torch.tensor([0, 2, 2, 5]) if layout == "ragged" else None,
         **dict(zip((*GRAD_GRADS, *PAIRS), 3 * directions)), "grad_density": grid, "density": grid, "relevance": grid,
-        "grid_maker": gg.GridMaker(0.5, (3.0, 2.0, 2.5), radius_type_indexed=radius_type_indexed).spec,
+        "centers": None, "center": [0.1, 0.2, 0.3],
+        "spec": gg.GridMaker(0.5, (3.0, 2.0, 2.5), radius_type_indexed=radius_type_indexed).spec,
         "n_types": T, "needs": [True, True, True],
     }  # fmt: skip
 
@@ -65,8 +67,10 @@ MISFITS = [
     *floats("radii", (4,), (6,), (5, 1), (3,)), ("radii", torch.ones(5, dtype=torch.int64)),
     ("radii", -ones(5)), ("types", torch.full((5,), 3)), ("types", torch.full((5,), 2**62)),
     ("n_types", 2), ("n_types", 4), ("n_types", 0), ("n_types", -3), ("n_types", 2**40),
-    ("grid_maker", ""), ("grid_maker", "{}"), ("grid_maker", "[1]"), ("grid_maker", "x" * 10000),
-    ("grid_maker", gg.GridMaker(0.5, 3.0).spec.replace("tail", "tails")),
+    ("spec", ""), ("spec", "{}"), ("spec", "[1]"), ("spec", "x" * 10000), ("center", []), ("center", [0.0]),
+    ("center", [0.0] * 4), *(("centers", ones(*shape)) for shape in ((3,), (0, 3), (2, 3), (1, 2), (1, 1, 3))),
+    ("centers", ones(1, 3, dtype=torch.float32)), ("centers", ones(1, 3, device="meta")),
+    ("spec", gg.GridMaker(0.5, 3.0).spec.replace("tail", "tails")),
     *floats("grad_density", (3, 7, 5), (4, 7, 5, 6), (3, 6, 5, 7), (2, 7, 5, 6)),
     *floats("density", (3, 7, 5, 5)), *floats("relevance", (3, 7, 4, 6)),
     *floats("grad_grad_coords", (4, 3), (5, 2)), *floats("grad_grad_types", (5, 2), (4, 3)),
@@ -167,7 +171,9 @@ def test_a_saved_tensor_that_was_replaced():
     """``.data`` is not watched by autograd: backward looks at the sizes again."""
     given = arguments()
     coords = given["coords"].clone().requires_grad_()
-    density = torch.ops.gridgrad.density(coords, given["types"], given["radii"], None, given["grid_maker"], T)
+    density = torch.ops.gridgrad.density(
+        coords, given["types"], given["radii"], None, None, given["spec"], (0, 0, 0), T
+    )
     coords.data = torch.zeros((5000, 3), dtype=torch.float64)
     with pytest.raises(ValueError, match=r"^types: shape \(5, 3\); expected \(5000, 3\)"):
         density.sum().backward()
@@ -178,7 +184,7 @@ def test_atoms_of_no_example():
     empty = {**arguments("padded"), "coords": torch.zeros((0, N, 3), dtype=torch.float64), "types": ones(0, N, T)}
     empty |= {"radii": ones(0, N), "grad_density": ones(0, T, *GRID)}
     assert [output.shape[0] for output in call("density_backward", empty)] == [0, 0, 0]
-    by_type = {**empty, "radii": ones(T), "grid_maker": arguments(radius_type_indexed=True)["grid_maker"]}
+    by_type = {**empty, "radii": ones(T), "spec": arguments(radius_type_indexed=True)["spec"]}
     assert not call("density_backward", by_type)[2].any()
 
 

@@ -21,6 +21,7 @@ victim, good, bad = {
     "types": (types[-100:], 0, 2**40),
     "offsets": (offsets[1:2], n_atoms // 2, 2**40),
 }[what]
+settings = maker.spec, (0, 0, 0), n_types
 stop = threading.Event()
 
 
@@ -37,9 +38,9 @@ done = refused = 0
 try:
     for _ in range(rounds):
         for call in (
-            lambda: torch.ops.gridgrad.density(*tensors, maker.spec, n_types),
-            lambda: torch.ops.gridgrad.density_backward(*tensors, grad_density, maker.spec, n_types, [True] * 3),
-            lambda: torch.ops.gridgrad.density_relevance(*tensors, grad_density, grad_density, maker.spec, n_types),
+            lambda: torch.ops.gridgrad.density(*tensors, None, *settings),
+            lambda: torch.ops.gridgrad.density_backward(*tensors, None, grad_density, *settings, [True] * 3),
+            lambda: torch.ops.gridgrad.density_relevance(*tensors, None, grad_density, grad_density, *settings),
         ):
             try:
                 call()

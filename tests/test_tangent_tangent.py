@@ -33,15 +33,13 @@ def directions_of(scene, seed=0):
 
 
 def operator_inputs(scene):
-    """Return what operators take: (coords relative to the centre, types, radii, offsets), (spec, n_types)."""
-    offsets, center = None, scene.center
+    """Return what operators take: (coords, types, radii, offsets, centers), (spec, center, n_types)."""
+    offsets = None
     if scene.batch is not None:
         offsets = torch.ops.gridgrad.batch_offsets(scene.batch, scene.batch_size)
-        center = center if center.dim() == 1 else center[scene.batch]
-    elif center.dim() == 2:
-        center = center[:, None]
-    settings = gg.GridMaker(**scene.settings).spec, scene.n_types
-    return (scene.coords - center, scene.types, scene.radii, offsets), settings
+    centers, center = (None, scene.center.tolist()) if scene.center.dim() == 1 else (scene.center.double(), [0.0] * 3)
+    settings = gg.GridMaker(**scene.settings).spec, center, scene.n_types
+    return (scene.coords, scene.types, scene.radii, offsets, centers), settings
 
 
 def operator(scene, u, v):
@@ -228,7 +226,7 @@ def test_dual_numbers_of_a_tangent(mode):
     with forward_ad.dual_level():
         pairs = zip(atoms, u)
         duals = [atom if part is None else forward_ad.make_dual(atom, part) for atom, part in pairs]
-        grid = torch.ops.gridgrad.density_tangent(*duals, atoms[3], *v, *settings)
+        grid = torch.ops.gridgrad.density_tangent(*duals, *atoms[3:], *v, *settings)
         tangent = forward_ad.unpack_dual(grid).tangent
     assert_close(tangent, expected(scene, u, v), 1e-12)
 

@@ -78,7 +78,7 @@ def _operator(name, *more):
     return call
 
 
-_END, _COORDS = ("spec", "n_types"), [True, False, False]
+_END, _COORDS = ("spec", (0.0, 0.0, 0.0), "n_types"), [True, False, False]
 CASES = {
     "density": Case("density", _operator("density", *_END), GRID + READ),
     "density_tangent, coords": Case(
@@ -110,7 +110,7 @@ def workload(batch, device):
     coords, types, radii, _ = gpu_benchmark.atoms(batch, ATOMS, CHANNELS, device=device)
     maker = gg.GridMaker()
     return {
-        "atoms": (coords, types, radii, None),
+        "atoms": (coords, types, radii, None, None),
         "v": torch.ones_like(coords),
         "grid": torch.ones((batch, *maker.grid_dimensions(CHANNELS)), device=device),
         "spec": maker.spec,

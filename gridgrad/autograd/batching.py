@@ -18,8 +18,8 @@ class Stacked:
     size : int
         V, the size of the mapped dimension.
     dims : sequence of int or None
-        Mapped dimensions of `coords`, `types`, `radii` and `offsets`.
-    coords, types, radii, offsets
+        Mapped dimensions of `coords`, `types`, `radii`, `offsets` and `centers`.
+    coords, types, radii, offsets, centers
         The arguments that all operators share, the mapped ones with one dimension more.
     spec : str
         The ``spec`` of the grid.
@@ -29,7 +29,7 @@ class Stacked:
 
     __slots__ = ("atoms", "by_type", "n_examples", "n_rows", "own_radii", "shared_radii", "size")
 
-    def __init__(self, size, dims, coords, types, radii, offsets, spec, own_radii):
+    def __init__(self, size, dims, coords, types, radii, offsets, centers, spec, own_radii):
         self.size = size
         self.by_type = Grid.from_spec(spec).radius_type_indexed
         self.shared_radii = radii.dim() - (dims[2] is not None) == 1
@@ -46,6 +46,7 @@ class Stacked:
             self.per_atom(types, dims[1]),
             self.like_radii(radii, dims[2]),
             None if offsets is None else self._offsets(offsets, lead.shape[1]),
+            None if centers is None else self._lead(centers, dims[4]).flatten(0, 1),
         )
 
     def _lead(self, tensor: Tensor, dim: int | None) -> Tensor:

@@ -18,11 +18,15 @@ _ops = torch.ops.gridgrad
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 
-INPUTS = ("coords", "types", "radii", "offsets")
+INPUTS = ("coords", "types", "radii")
 THIRD_ORDER = (
     "gridgrad: a third derivative of the density, with respect to {}, is not available. Second-order gradients can be "
     "differentiated with respect to grad_density and the vectors they were contracted with. Where only the gradients "
     "of a network's parameters are wanted, name them: loss.backward(inputs=list(model.parameters()))"
+)
+CONSTANT = (
+    "gridgrad: centers: a derivative is asked for; expected constants. Subtract what is to be differentiated from "
+    "coords, as gridgrad.coords2grid does"
 )
 
 
@@ -79,6 +83,10 @@ def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     return left + right
 
 
+def _refusal(name: str) -> RuntimeError:
+    return RuntimeError(CONSTANT if name == "centers" else THIRD_ORDER.format(name))
+
+
 class Refuse(Function):
     """The identity, whose derivative is the error."""
 
@@ -92,50 +100,52 @@ class Refuse(Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise RuntimeError(THIRD_ORDER.format(ctx.name))
+        raise _refusal(ctx.name)
 
     @staticmethod
     def jvp(ctx, tangent, _):
-        raise RuntimeError(THIRD_ORDER.format(ctx.name))
+        raise _refusal(ctx.name)
 
     @staticmethod
     def vmap(info, in_dims, tensor, name):
-        return _refuse_third(tensor, name), in_dims[0]
+        return _refuse(tensor, name), in_dims[0]
 
 
 class DensityRules:
     """Order 0."""
 
-    operator, n_tensors = "density", 4
+    operator, n_tensors = "density", 5
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.spec, ctx.n_types = inputs
+        *tensors, spec, center, n_types = inputs
+        ctx.grid = spec, center, n_types
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, grad_density):
-        gradients = density_backward(*ctx.saved_tensors, grad_density, ctx.spec, ctx.n_types, ctx.needs_input_grad[:3])
-        return *gradients, None, None, None
+        gradients = density_backward(*ctx.saved_tensors, grad_density, *ctx.grid, ctx.needs_input_grad[:3])
+        return *gradients, *(None,) * 5
 
     @staticmethod
     def jvp(ctx, t_coords, t_types, t_radii, *_):
-        return density_tangent(*ctx.saved_tensors, t_coords, t_types, t_radii, ctx.spec, ctx.n_types)
+        return density_tangent(*ctx.saved_tensors, t_coords, t_types, t_radii, *ctx.grid)
 
     @staticmethod
-    def vmap(info, in_dims, coords, types, radii, offsets, spec, n_types):
-        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, False)
-        return stacked.unstack_grid(density(*stacked.atoms, spec, n_types)), 0
+    def vmap(info, in_dims, coords, types, radii, offsets, centers, spec, center, n_types):
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, centers, spec, False)
+        return stacked.unstack_grid(density(*stacked.atoms, spec, center, n_types)), 0
 
 
 class DensityBackwardRules:
     """Order 1; linear in grad_density."""
 
-    operator, n_tensors = "density_backward", 5
+    operator, n_tensors = "density_backward", 6
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.spec, ctx.n_types, ctx.needs = inputs
+        *tensors, spec, center, n_types, ctx.needs = inputs
+        ctx.grid = spec, center, n_types
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
@@ -145,20 +155,20 @@ class DensityBackwardRules:
         *atoms, grad_density = ctx.saved_tensors
         tangents = v_coords, v_types, v_radii
         if not _any(*tangents):
-            return (None,) * 8
-        need_coords, need_types, need_radii, _, need_grad_density = ctx.needs_input_grad[:5]
+            return (None,) * 10
+        need_coords, need_types, need_radii, _, _, need_grad_density = ctx.needs_input_grad[:6]
         needs = need_coords, need_types and atoms[1].is_floating_point(), need_radii
         tangent, gradients = None, (None,) * 3
         if need_grad_density:
-            tangent = density_tangent(*atoms, *tangents, ctx.spec, ctx.n_types)
+            tangent = density_tangent(*atoms, *tangents, *ctx.grid)
         if any(needs):
-            gradients = density_backward_backward(*atoms, grad_density, *tangents, ctx.spec, ctx.n_types, needs)
-        return *gradients, None, tangent, None, None, None
+            gradients = density_backward_backward(*atoms, grad_density, *tangents, *ctx.grid, needs)
+        return *gradients, None, None, tangent, *(None,) * 4
 
     @staticmethod
-    def jvp(ctx, t_coords, t_types, t_radii, _, t_grad_density, *__):
+    def jvp(ctx, t_coords, t_types, t_radii, _, __, t_grad_density, *___):
         *atoms, grad_density = ctx.saved_tensors
-        call = ctx.spec, ctx.n_types, ctx.needs
+        call = *ctx.grid, ctx.needs
         linear = moved = (None,) * 3
         if t_grad_density is not None:
             linear = density_backward(*atoms, t_grad_density, *call)
@@ -167,66 +177,64 @@ class DensityBackwardRules:
         return tuple(map(_sum, linear, moved))
 
     @staticmethod
-    def vmap(info, in_dims, coords, types, radii, offsets, grad_density, spec, n_types, needs):
-        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, needs[2])
-        grad_density = stacked.grid(grad_density, in_dims[4])
-        return stacked.unstack_gradients(density_backward(*stacked.atoms, grad_density, spec, n_types, needs))
+    def vmap(info, in_dims, coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, centers, spec, needs[2])
+        grad_density = stacked.grid(grad_density, in_dims[5])
+        return stacked.unstack_gradients(density_backward(*stacked.atoms, grad_density, spec, center, n_types, needs))
 
 
 class DensityTangentRules:
     """Order 2, the grid: linear in the tangents; in the atoms it is of order 1 again."""
 
-    operator, n_tensors = "density_tangent", 7
+    operator, n_tensors = "density_tangent", 8
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.spec, ctx.n_types = inputs
+        *tensors, spec, center, n_types = inputs
+        ctx.grid = spec, center, n_types
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad):
         if grad is None:
-            return (None,) * 9
+            return (None,) * 11
         *atoms, v_coords, v_types, v_radii = ctx.saved_tensors
-        needs, needs_v = ctx.needs_input_grad[:3], ctx.needs_input_grad[4:7]
+        needs, needs_v = ctx.needs_input_grad[:3], ctx.needs_input_grad[5:8]
         gradients = v_gradients = (None,) * 3
         if any(needs):
-            gradients = density_backward_backward(
-                *atoms, grad, v_coords, v_types, v_radii, ctx.spec, ctx.n_types, needs
-            )
+            gradients = density_backward_backward(*atoms, grad, v_coords, v_types, v_radii, *ctx.grid, needs)
         if any(needs_v):
-            v_gradients = density_backward(*atoms, grad, ctx.spec, ctx.n_types, needs_v)
-        return *gradients, None, *v_gradients, None, None
+            v_gradients = density_backward(*atoms, grad, *ctx.grid, needs_v)
+        return *gradients, None, None, *v_gradients, *(None,) * 3
 
     @staticmethod
-    def jvp(ctx, t_coords, t_types, t_radii, _, t_v_coords, t_v_types, t_v_radii, *__):
+    def jvp(ctx, t_coords, t_types, t_radii, _, __, t_v_coords, t_v_types, t_v_radii, *___):
         *atoms, v_coords, v_types, v_radii = ctx.saved_tensors
         linear = moved = None
         if _any(t_v_coords, t_v_types, t_v_radii):
-            linear = density_tangent(*atoms, t_v_coords, t_v_types, t_v_radii, ctx.spec, ctx.n_types)
+            linear = density_tangent(*atoms, t_v_coords, t_v_types, t_v_radii, *ctx.grid)
         if _any(t_coords, t_types, t_radii):
-            moved = density_tangent_tangent(
-                *atoms, t_coords, t_types, t_radii, v_coords, v_types, v_radii, ctx.spec, ctx.n_types
-            )
+            moved = density_tangent_tangent(*atoms, t_coords, t_types, t_radii, v_coords, v_types, v_radii, *ctx.grid)
         return _sum(linear, moved)
 
     @staticmethod
-    def vmap(info, in_dims, coords, types, radii, offsets, v_coords, v_types, v_radii, spec, n_types):
-        own_radii = v_radii is not None and in_dims[6] is not None
-        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
-        tangents = _stack_tangents(stacked, in_dims[4:7], v_coords, v_types, v_radii)
-        return stacked.unstack_grid(density_tangent(*stacked.atoms, *tangents, spec, n_types)), 0
+    def vmap(info, in_dims, coords, types, radii, offsets, centers, v_coords, v_types, v_radii, spec, center, n_types):
+        own_radii = v_radii is not None and in_dims[7] is not None
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, centers, spec, own_radii)
+        tangents = _stack_tangents(stacked, in_dims[5:8], v_coords, v_types, v_radii)
+        return stacked.unstack_grid(density_tangent(*stacked.atoms, *tangents, spec, center, n_types)), 0
 
 
 class DensityBackwardBackwardRules:
     """Order 2, the atoms: linear in grad_density and, through a symmetric form, in the tangents."""
 
-    operator, n_tensors = "density_backward_backward", 8
+    operator, n_tensors = "density_backward_backward", 9
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.spec, ctx.n_types, ctx.needs = inputs
+        *tensors, spec, center, n_types, ctx.needs = inputs
+        ctx.grid = spec, center, n_types
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
@@ -236,21 +244,21 @@ class DensityBackwardBackwardRules:
         *atoms, grad_density, v_coords, v_types, v_radii = ctx.saved_tensors
         directions = u_coords, u_types, u_radii
         if not _any(*directions):
-            return (None,) * 11
-        needs_v = ctx.needs_input_grad[5:8]
+            return (None,) * 13
+        needs_v = ctx.needs_input_grad[6:9]
         grid, gradients = None, (None,) * 3
-        if ctx.needs_input_grad[4]:
-            grid = density_tangent_tangent(*atoms, *directions, v_coords, v_types, v_radii, ctx.spec, ctx.n_types)
+        if ctx.needs_input_grad[5]:
+            grid = density_tangent_tangent(*atoms, *directions, v_coords, v_types, v_radii, *ctx.grid)
         if any(needs_v):
-            gradients = density_backward_backward(*atoms, grad_density, *directions, ctx.spec, ctx.n_types, needs_v)
-        return *(None,) * 4, grid, *gradients, None, None, None
+            gradients = density_backward_backward(*atoms, grad_density, *directions, *ctx.grid, needs_v)
+        return *(None,) * 5, grid, *gradients, *(None,) * 4
 
     @staticmethod
-    def jvp(ctx, t_coords, t_types, t_radii, _, t_grad_density, t_v_coords, t_v_types, t_v_radii, *__):
+    def jvp(ctx, t_coords, t_types, t_radii, _, __, t_grad_density, t_v_coords, t_v_types, t_v_radii, *___):
         if _any(t_coords, t_types, t_radii):
             raise RuntimeError(THIRD_ORDER.format("coords, types or radii"))
         *atoms, grad_density, v_coords, v_types, v_radii = ctx.saved_tensors
-        call = ctx.spec, ctx.n_types, ctx.needs
+        call = *ctx.grid, ctx.needs
         by_grid = by_tangents = (None,) * 3
         if t_grad_density is not None:
             by_grid = density_backward_backward(*atoms, t_grad_density, v_coords, v_types, v_radii, *call)
@@ -260,60 +268,62 @@ class DensityBackwardBackwardRules:
 
     @staticmethod
     def vmap(
-        info, in_dims, coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, spec, n_types, needs
-    ):
-        own_radii = needs[2] or (v_radii is not None and in_dims[7] is not None)
-        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
-        grad_density = stacked.grid(grad_density, in_dims[4])
-        tangents = _stack_tangents(stacked, in_dims[5:8], v_coords, v_types, v_radii)
+        info, in_dims, coords, types, radii, offsets, centers, grad_density, v_coords, v_types, v_radii, spec, center,
+        n_types, needs,
+    ):  # fmt: skip
+        own_radii = needs[2] or (v_radii is not None and in_dims[8] is not None)
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, centers, spec, own_radii)
+        grad_density = stacked.grid(grad_density, in_dims[5])
+        tangents = _stack_tangents(stacked, in_dims[6:9], v_coords, v_types, v_radii)
         return stacked.unstack_gradients(
-            density_backward_backward(*stacked.atoms, grad_density, *tangents, spec, n_types, needs)
+            density_backward_backward(*stacked.atoms, grad_density, *tangents, spec, center, n_types, needs)
         )
 
 
 class DensityTangentTangentRules:
     """Order 2 along two directions, the grid: a symmetric bilinear form of u and v."""
 
-    operator, n_tensors = "density_tangent_tangent", 10
+    operator, n_tensors = "density_tangent_tangent", 11
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, ctx.spec, ctx.n_types = inputs
+        *tensors, spec, center, n_types = inputs
+        ctx.grid = spec, center, n_types
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad):
         if grad is None:
-            return (None,) * 12
-        atoms, u, v = ctx.saved_tensors[:4], ctx.saved_tensors[4:7], ctx.saved_tensors[7:]
-        call = ctx.spec, ctx.n_types
-        needs_u, needs_v = ctx.needs_input_grad[4:7], ctx.needs_input_grad[7:10]
+            return (None,) * 14
+        atoms, u, v = ctx.saved_tensors[:5], ctx.saved_tensors[5:8], ctx.saved_tensors[8:]
+        call = ctx.grid
+        needs_u, needs_v = ctx.needs_input_grad[5:8], ctx.needs_input_grad[8:11]
         u_gradients = v_gradients = (None,) * 3
         if any(needs_u):
             u_gradients = density_backward_backward(*atoms, grad, *v, *call, needs_u)
         if any(needs_v):
             v_gradients = density_backward_backward(*atoms, grad, *u, *call, needs_v)
-        return *(None,) * 4, *u_gradients, *v_gradients, None, None
+        return *(None,) * 5, *u_gradients, *v_gradients, *(None,) * 3
 
     @staticmethod
-    def jvp(ctx, t_coords, t_types, t_radii, _, *tangents):
+    def jvp(ctx, t_coords, t_types, t_radii, _, __, *tangents):
         if _any(t_coords, t_types, t_radii):
             raise RuntimeError(THIRD_ORDER.format("coords, types or radii"))
-        atoms, u, v = ctx.saved_tensors[:4], ctx.saved_tensors[4:7], ctx.saved_tensors[7:]
-        t_u, t_v, call = tangents[:3], tangents[3:6], (ctx.spec, ctx.n_types)
+        atoms, u, v = ctx.saved_tensors[:5], ctx.saved_tensors[5:8], ctx.saved_tensors[8:]
+        t_u, t_v, call = tangents[:3], tangents[3:6], ctx.grid
         by_u = density_tangent_tangent(*atoms, *t_u, *v, *call) if _any(*t_u) else None
         by_v = density_tangent_tangent(*atoms, *u, *t_v, *call) if _any(*t_v) else None
         return _sum(by_u, by_v)
 
     @staticmethod
-    def vmap(info, in_dims, coords, types, radii, offsets, *rest):
-        *directions, spec, n_types = rest
-        own_radii = any(directions[i] is not None and in_dims[4 + i] is not None for i in (2, 5))
-        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, spec, own_radii)
-        u = _stack_tangents(stacked, in_dims[4:7], *directions[:3])
-        v = _stack_tangents(stacked, in_dims[7:10], *directions[3:])
-        return stacked.unstack_grid(density_tangent_tangent(*stacked.atoms, *u, *v, spec, n_types)), 0
+    def vmap(info, in_dims, coords, types, radii, offsets, centers, *rest):
+        *directions, spec, center, n_types = rest
+        own_radii = any(directions[i] is not None and in_dims[5 + i] is not None for i in (2, 5))
+        stacked = Stacked(info.batch_size, in_dims, coords, types, radii, offsets, centers, spec, own_radii)
+        u = _stack_tangents(stacked, in_dims[5:8], *directions[:3])
+        v = _stack_tangents(stacked, in_dims[8:11], *directions[3:])
+        return stacked.unstack_grid(density_tangent_tangent(*stacked.atoms, *u, *v, spec, center, n_types)), 0
 
 
 def _stack_tangents(stacked, dims, v_coords, v_types, v_radii):
@@ -332,9 +342,9 @@ DensityTangentTangent = _families(DensityTangentTangentRules)
 
 
 def _density_relevance(*inputs):
-    if _differentiates(inputs[:6]):
+    if _differentiates(inputs[:7]):
         raise RuntimeError("gridgrad: density_relevance has no derivative; detach its arguments")
-    return compute("density_relevance", inputs[:6], inputs[6:])
+    return compute("density_relevance", inputs[:7], inputs[7:])
 
 
 class BatchOffsets(Function):
@@ -364,7 +374,7 @@ for _key in OWN_DERIVATIVE_KEYS:
     ops.library.impl("batch_offsets", _batch_offsets, _key)
 
 
-def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:
+def _refuse(tensor: Tensor | None, name: str) -> Tensor | None:
     if tensor is not None and tensor.is_floating_point() and (is_transforming() or _differentiates((tensor,))):
         return Refuse.apply(tensor, name)
     return tensor
@@ -373,7 +383,9 @@ def _refuse_third(tensor: Tensor | None, name: str) -> Tensor | None:
 def _apply(families, tensors, settings):
     operator, eager, transformed = families
     if families in (DensityBackwardBackward, DensityTangentTangent):
-        tensors = (*map(_refuse_third, tensors[:4], INPUTS), *tensors[4:])
+        tensors = (*map(_refuse, tensors[:3], INPUTS), *tensors[3:])
+    if tensors[4] is not None:
+        tensors = (*tensors[:4], _refuse(tensors[4], "centers"), *tensors[5:])
     if is_transforming():
         return transformed.apply(*tensors, *settings)
     if _differentiates(tensors):
@@ -385,50 +397,51 @@ def _only(gradients, needs) -> tuple[Tensor | None, ...]:
     return tuple(g if need else None for g, need in zip(gradients, needs, strict=True))
 
 
-def density(coords, types, radii, offsets, spec, n_types):
+def density(coords, types, radii, offsets, centers, spec, center, n_types):
     """Order 0, differentiable."""
     if _is_compiling():
-        return _ops.density(coords, types, radii, offsets, spec, n_types)
-    return _apply(Density, (coords, types, radii, offsets), (spec, n_types))
+        return _ops.density(coords, types, radii, offsets, centers, spec, center, n_types)
+    return _apply(Density, (coords, types, radii, offsets, centers), (spec, center, n_types))
 
 
-def density_backward(coords, types, radii, offsets, grad_density, spec, n_types, needs):
+def density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
     """Order 1, differentiable; None where `needs` is False."""
-    tensors, settings = (coords, types, radii, offsets, grad_density), (spec, n_types, needs)
+    tensors, settings = (coords, types, radii, offsets, centers, grad_density), (spec, center, n_types, needs)
     if _is_compiling():
         return _only(_ops.density_backward(*tensors, *settings), needs)
     return _only(_apply(DensityBackward, tensors, settings), needs)
 
 
-def density_tangent(coords, types, radii, offsets, v_coords, v_types, v_radii, spec, n_types):
+def density_tangent(coords, types, radii, offsets, centers, v_coords, v_types, v_radii, spec, center, n_types):
     """Order 2, the grid: the derivative of the density along v, differentiable."""
     v_types = v_types if types.is_floating_point() else None
-    tensors, settings = (coords, types, radii, offsets, v_coords, v_types, v_radii), (spec, n_types)
+    tensors, settings = (coords, types, radii, offsets, centers, v_coords, v_types, v_radii), (spec, center, n_types)
     if _is_compiling():
         return _ops.density_tangent(*tensors, *settings)
     return _apply(DensityTangent, tensors, settings)
 
 
 def density_backward_backward(
-    coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii, spec, n_types, needs
+    coords, types, radii, offsets, centers, grad_density, v_coords, v_types, v_radii, spec, center, n_types, needs
 ):
     """Order 2, the atoms; differentiable with respect to grad_density and v, an error with respect to the rest."""
     v_types = v_types if types.is_floating_point() else None
-    tensors = (coords, types, radii, offsets, grad_density, v_coords, v_types, v_radii)
-    settings = (spec, n_types, needs)
+    tensors = (coords, types, radii, offsets, centers, grad_density, v_coords, v_types, v_radii)
+    settings = (spec, center, n_types, needs)
     if _is_compiling():
         return _only(_ops.density_backward_backward(*tensors, *settings), needs)
     return _only(_apply(DensityBackwardBackward, tensors, settings), needs)
 
 
 def density_tangent_tangent(
-    coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii, spec, n_types
-):
+    coords, types, radii, offsets, centers, u_coords, u_types, u_radii, v_coords, v_types, v_radii, spec, center,
+    n_types,
+):  # fmt: skip
     """Order 2, the grid: the second derivative of the density along u and v; differentiable with respect to both."""
     if not types.is_floating_point():
         u_types = v_types = None
-    tensors = (coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii)
-    settings = (spec, n_types)
+    tensors = (coords, types, radii, offsets, centers, u_coords, u_types, u_radii, v_coords, v_types, v_radii)
+    settings = (spec, center, n_types)
     if _is_compiling():
         return _ops.density_tangent_tangent(*tensors, *settings)
     return _apply(DensityTangentTangent, tensors, settings)

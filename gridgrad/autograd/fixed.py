@@ -21,24 +21,24 @@ class _DensityOfFixed(Function):
     """
 
     @staticmethod
-    def forward(ctx, coords, types, radii, offsets, fixed, spec, n_types):
-        ctx.save_for_backward(coords, types, radii, offsets, fixed)
-        ctx.spec, ctx.n_types = spec, n_types
-        return derivatives.density(coords, types, radii, offsets, spec, n_types)
+    def forward(ctx, coords, types, radii, offsets, centers, fixed, spec, center, n_types):
+        ctx.save_for_backward(coords, types, radii, offsets, centers, fixed)
+        ctx.grid = spec, center, n_types
+        return derivatives.density(coords, types, radii, offsets, centers, spec, center, n_types)
 
     @staticmethod
     def backward(ctx, grad_density):
-        coords, types, radii, offsets, fixed = ctx.saved_tensors
+        coords, types, radii, offsets, centers, fixed = ctx.saved_tensors
         moving = coords.masked_fill(fixed.unsqueeze(-1), math.inf)
         gradients = derivatives.density_backward(
-            moving, types, radii, offsets, grad_density, ctx.spec, ctx.n_types, ctx.needs_input_grad[:3]
+            moving, types, radii, offsets, centers, grad_density, *ctx.grid, ctx.needs_input_grad[:3]
         )
-        return *gradients, None, None, None, None
+        return *gradients, *(None,) * 6
 
 
-def density_with_fixed(coords, types, radii, offsets, fixed, spec, n_types) -> Tensor:
+def density_with_fixed(coords, types, radii, offsets, centers, fixed, spec, center, n_types) -> Tensor:
     """Return the density of all atoms, differentiable in those that are not fixed."""
-    return _DensityOfFixed.apply(coords, types, radii, offsets, fixed, spec, n_types)
+    return _DensityOfFixed.apply(coords, types, radii, offsets, centers, fixed, spec, center, n_types)
 
 
 def can_skip(center: object, radii: object, radius_type_indexed: bool) -> bool:

@@ -1,9 +1,10 @@
 """The leaf kernels as torch operators, with one implementation per device; none of them records derivatives.
 
-Every operator takes the flat or padded atoms of a call: ``coords`` (N, 3) or (B, N, 3), relative to the centre of the
-grid; ``types`` int64 (N,) / (B, N) or float (N, T) / (B, N, T); ``radii`` (N,) / (B, N), or (T,) / (B, T) by type;
-``offsets`` (B + 1,) int64 for ragged batches, else None; ``grid_maker`` the ``spec`` of a grid. Grids are
-(T, X, Y, Z), with B in front for batches. `needs` says which outputs to compute; the others are empty, (0,).
+Every operator takes the flat or padded atoms of a call: ``coords`` (N, 3) or (B, N, 3); ``types`` int64 (N,) / (B, N)
+or float (N, T) / (B, N, T); ``radii`` (N,) / (B, N), or (T,) / (B, T) by type; ``offsets`` (B + 1,) int64 for ragged
+batches, else None; ``centers`` (B, 3) float64, the centre of each grid, or None, and then ``center``, three numbers,
+is that of all; ``spec`` describes the grid. Grids are (T, X, Y, Z), with B in front for batches. `needs` says which
+outputs to compute; the others are empty, (0,).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from gridgrad.autograd.grids import grid_shape, new_grid
 from gridgrad.grid import Grid
 from gridgrad.kernels import cpu
 
-_ATOMS = "Tensor coords, Tensor types, Tensor radii, Tensor? offsets"
+_ATOMS = "Tensor coords, Tensor types, Tensor radii, Tensor? offsets, Tensor? centers"
 _TANGENTS = "Tensor? grad_grad_coords, Tensor? grad_grad_types, Tensor? grad_grad_radii"
 _PARTS = ("coords", "types", "radii")
 _TANGENT_PAIRS = ", ".join(f"Tensor? {v}_{part}" for v in ("u", "v") for part in _PARTS)
-_GRID = "str grid_maker, int n_types"
+_GRID = "str spec, float[] center, int n_types"
 
 library = torch.library.Library("gridgrad", "DEF")
 library.define(f"density({_ATOMS}, {_GRID}) -> Tensor")
@@ -141,7 +142,7 @@ class Call:
 
     Parameters
     ----------
-    coords, types, radii, offsets, grid_maker, n_types
+    coords, types, radii, offsets, centers, spec, center, n_types
         The arguments that all operators share.
 
     Raises
@@ -152,8 +153,8 @@ class Call:
 
     __slots__ = ("addresses", "gm", "index", "kernels", "n_examples", "scalars", "tensors", "threads")
 
-    def __init__(self, coords, types, radii, offsets, grid_maker, n_types):
-        self.gm = gm = _grid(grid_maker)
+    def __init__(self, coords, types, radii, offsets, centers, spec, center, n_types):
+        self.gm = gm = _grid(spec)
         shape, dtype, index = coords.shape, coords.dtype, types.dtype is torch.int64
         if dtype not in _PRECISIONS:
             raise TypeError(f"coords: dtype {dtype}; expected torch.float32 or torch.float64")
@@ -165,6 +166,11 @@ class Call:
         if offsets is not None:
             n_examples = _examples(offsets, coords)
             offsets = _dense(offsets)
+        if centers is not None:
+            expect("centers", centers, (n_examples, 3), torch.float64, coords)
+            centers = _dense(centers)
+        if len(center) != 3:
+            raise ValueError(f"center: {len(center)} numbers; expected three")
         lead = shape[:-1]
         types_shape, radii_shape, stride = lead if index else (*lead, n_types), lead, 0
         if gm.radius_type_indexed:
@@ -187,7 +193,7 @@ class Call:
             expect("radii", radii, radii_shape, dtype, coords)
             coords, types, radii = _dense(coords), _dense(types), _dense(radii)
             addresses = coords.data_ptr(), types.data_ptr(), radii.data_ptr()
-        self.tensors = coords, types, radii, offsets
+        self.tensors = coords, types, radii, offsets, centers
         self.index, self.n_examples = index, n_examples
         self.addresses = (
             addresses[0],
@@ -195,9 +201,10 @@ class Call:
             0 if index else addresses[1],
             addresses[2],
             0 if offsets is None else offsets.data_ptr(),
+            0 if centers is None else centers.data_ptr(),
         )
         precision = _PRECISIONS[dtype]
-        self.scalars = gm.geometry(precision), n_examples, n_atoms, n_types, stride
+        self.scalars = gm.geometry(precision, center), n_examples, n_atoms, n_types, stride
         if coords.is_cuda:
             from gridgrad.kernels.gpu import streams
 
@@ -226,7 +233,7 @@ class Call:
 
     def grid(self, name: str, value: Tensor) -> Tensor:
         """Return a grid that is an input, contiguous, or refuse it."""
-        coords, _, _, offsets = self.tensors
+        coords, _, _, offsets, _ = self.tensors
         expect(name, value, grid_shape(coords, offsets, self.gm, self.scalars[3]), coords.dtype, coords)
         return _dense(value)
 
@@ -244,7 +251,7 @@ class Call:
 
     def new_gradients(self, needs: Sequence[bool]) -> list[Tensor | None]:
         """Allocate grad_coords, grad_types and grad_radii (by type: the partial sums), None where not needed."""
-        coords, types, radii, _ = self.tensors
+        coords, types, radii, _, _ = self.tensors
         if len(needs) != 3:
             raise ValueError(f"needs: {len(needs)} flags; expected three, for coords, types and radii")
         wants_coords, wants_types, wants_radii = needs
@@ -257,7 +264,7 @@ class Call:
 
     def finish(self, gradients: list[Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
         """Sum the partial radius gradients where radii are by type; put (0,) where a gradient is absent."""
-        coords, _, radii, offsets = self.tensors
+        coords, _, radii, offsets, _ = self.tensors
         if gradients[2] is not None and self.gm.radius_type_indexed:
             partials, gradients[2] = gradients[2], torch.empty_like(radii)
             self.kernels.radii_sum(
@@ -267,9 +274,9 @@ class Call:
         return tuple(coords.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
-def density(coords, types, radii, offsets, grid_maker, n_types, out=None):
+def density(coords, types, radii, offsets, centers, spec, center, n_types, out=None):
     """Return sum_i w_ik phi(s_ip), or write it into `out`."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     grid = new_grid(coords, offsets, call.gm, n_types) if out is None else out
     if call.n_examples:
         call.kernels.density(*call.addresses, *call.scalars, grid.data_ptr(), *call.threads)
@@ -277,10 +284,10 @@ def density(coords, types, radii, offsets, grid_maker, n_types, out=None):
 
 
 def density_tangent(
-    coords, types, radii, offsets, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker, n_types
+    coords, types, radii, offsets, centers, grad_grad_coords, grad_grad_types, grad_grad_radii, spec, center, n_types
 ):
     """Return the derivative of the density along (grad_grad_coords, grad_grad_types, grad_grad_radii)."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
     grid = new_grid(coords, offsets, call.gm, n_types)
     call.launch("density_tangent", tangents, (grid,))
@@ -288,10 +295,11 @@ def density_tangent(
 
 
 def density_tangent_tangent(
-    coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii, grid_maker, n_types
-):
+    coords, types, radii, offsets, centers, u_coords, u_types, u_radii, v_coords, v_types, v_radii, spec, center,
+    n_types,
+):  # fmt: skip
     """Return the second derivative of the density along u and v, each (coords, types, radii)."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     u = call.tangents(u_coords, u_types, u_radii, of="u")
     v = call.tangents(v_coords, v_types, v_radii, of="v")
     grid = new_grid(coords, offsets, call.gm, n_types)
@@ -299,9 +307,9 @@ def density_tangent_tangent(
     return grid
 
 
-def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
+def density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
     """Return (grad_coords, grad_types, grad_radii)."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     grad_density = call.grid("grad_density", grad_density)
     gradients = call.new_gradients(needs)
     call.launch("density_backward", (grad_density,), gradients)
@@ -309,11 +317,11 @@ def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_
 
 
 def density_backward_backward(
-    coords, types, radii, offsets, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker,
-    n_types, needs,
+    coords, types, radii, offsets, centers, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, spec,
+    center, n_types, needs,
 ):  # fmt: skip
     """Return (grad_coords, grad_types, grad_radii) of <grad_grad, density_backward(grad_density)>."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
     grad_density = call.grid("grad_density", grad_density)
     gradients = call.new_gradients(needs)
@@ -321,9 +329,9 @@ def density_backward_backward(
     return call.finish(gradients)
 
 
-def density_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
+def density_relevance(coords, types, radii, offsets, centers, density, relevance, spec, center, n_types):
     """Return each atom's share of `relevance`, which is its share of `density`."""
-    call = Call(coords, types, radii, offsets, grid_maker, n_types)
+    call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     density, relevance = call.grid("density", density), call.grid("relevance", relevance)
     result = coords.new_empty(coords.shape[:-1])
     call.launch("density_relevance", (density, relevance), (result,))

@@ -11,26 +11,27 @@ from gridgrad.autograd.grids import grid_shape
 from gridgrad.grid import Grid
 
 
-def density(coords, types, radii, offsets, grid_maker, n_types):
+def density(coords, types, radii, offsets, centers, spec, center, n_types):
     """Order 0."""
-    return coords.new_empty(grid_shape(coords, offsets, Grid.from_spec(grid_maker), n_types))
+    return coords.new_empty(grid_shape(coords, offsets, Grid.from_spec(spec), n_types))
 
 
 def density_tangent(
-    coords, types, radii, offsets, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker, n_types
+    coords, types, radii, offsets, centers, grad_grad_coords, grad_grad_types, grad_grad_radii, spec, center, n_types
 ):
     """Order 2, the grid."""
-    return density(coords, types, radii, offsets, grid_maker, n_types)
+    return density(coords, types, radii, offsets, centers, spec, center, n_types)
 
 
 def density_tangent_tangent(
-    coords, types, radii, offsets, u_coords, u_types, u_radii, v_coords, v_types, v_radii, grid_maker, n_types
-):
+    coords, types, radii, offsets, centers, u_coords, u_types, u_radii, v_coords, v_types, v_radii, spec, center,
+    n_types,
+):  # fmt: skip
     """Order 2, the grid along two directions."""
-    return density(coords, types, radii, offsets, grid_maker, n_types)
+    return density(coords, types, radii, offsets, centers, spec, center, n_types)
 
 
-def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs):
+def density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
     """Order 1; (0,) where `needs` is False."""
     outputs = (coords, types if types.is_floating_point() else None, radii)
     return tuple(
@@ -40,14 +41,14 @@ def density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_
 
 
 def density_backward_backward(
-    coords, types, radii, offsets, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, grid_maker,
-    n_types, needs,
+    coords, types, radii, offsets, centers, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, spec,
+    center, n_types, needs,
 ):  # fmt: skip
     """Order 2, the atoms."""
-    return density_backward(coords, types, radii, offsets, grad_density, grid_maker, n_types, needs)
+    return density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs)
 
 
-def density_relevance(coords, types, radii, offsets, density, relevance, grid_maker, n_types):
+def density_relevance(coords, types, radii, offsets, centers, density, relevance, spec, center, n_types):
     """One number per atom."""
     return coords.new_empty(coords.shape[:-1])
 

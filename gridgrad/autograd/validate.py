@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gridgrad.autograd import grids, ops
-from gridgrad.autograd._torch import has_storage
+from gridgrad.autograd._torch import has_storage, is_transforming
 from gridgrad.grid import Grid
 from gridgrad.grid.shown import shown
 
@@ -18,17 +18,31 @@ _FLOATS = (torch.float32, torch.float64)
 _SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 _LARGEST = torch.iinfo(torch.int64).max
-_ORIGIN = frozenset([(0, 0, 0)])
+_ZERO = (0.0, 0.0, 0.0)
 
 
 class Atoms(NamedTuple):
-    """Checked arguments of one call, coordinates relative to the centre of the grid."""
+    """Checked arguments of one call, as the operators take them.
+
+    The centre of the grids is `centers` (B, 3), or `center` where that is None.
+    """
 
     coords: Tensor
     types: Tensor
     radii: Tensor
     offsets: Tensor | None
+    centers: Tensor | None
+    center: tuple[float, float, float]
     n_types: int
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """tuple: The first arguments of every operator."""
+        return self[:5]
+
+    def grid(self, gm: Grid) -> tuple[str, tuple[float, float, float], int]:
+        """Return the arguments of every operator that are no tensors."""
+        return gm.spec, self.center, self.n_types
 
 
 def tensor(name: str, value: object) -> Tensor:
@@ -218,12 +232,12 @@ def center_tensor(center: object, coords: Tensor) -> Tensor:
     center : Tensor or sequence
         As for `gridgrad.coords2grid`.
     coords : Tensor
-        Whose dtype and device it shall have.
+        Whose device it shall have.
 
     Returns
     -------
     Tensor
-        Of any shape.
+        Of any shape, float32 if it was, else float64.
 
     Raises
     ------
@@ -238,36 +252,58 @@ def center_tensor(center: object, coords: Tensor) -> Tensor:
             raise TypeError(f"center: dtype {center.dtype}; expected torch.float32 or torch.float64")
         if center.device != coords.device:
             raise ValueError(f"center: on {center.device}; expected {coords.device}, that of coords")
-        return center.to(coords.dtype)
+        return center
     if isinstance(center, np.ma.MaskedArray):
         raise TypeError("center: a masked array; expected (x, y, z)")
     try:
         if tensors_of(center):
-            return torch.stack([center_tensor(x, coords) for x in center])
-        return coords.new_tensor(center)
+            return torch.stack([center_tensor(x, coords).double() for x in center])
+        return coords.new_tensor(center, dtype=torch.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise TypeError(f"center: {shown(center)}; expected (x, y, z)") from None
 
 
-def _centered(center: object, coords: Tensor, batch: Tensor | None, n_examples: int) -> Tensor:
-    if type(center) is tuple and _is_origin(center):
-        return coords
+def _three_numbers(center: object) -> tuple[float, float, float] | None:
+    """Return a centre that consists of three numbers, None if it is something else."""
+    if type(center) is tuple and len(center) == 3 and type(center[0]) is type(center[1]) is type(center[2]) is float:
+        return center
+    if isinstance(center, np.ndarray) and not isinstance(center, np.ma.MaskedArray):
+        center = center.tolist()
+    if (
+        not isinstance(center, (list, tuple))
+        or len(center) != 3
+        or not all(isinstance(x, numbers.Real) for x in center)
+    ):
+        return None
+    try:
+        return tuple(map(float, center))
+    except OverflowError:
+        return None
+
+
+def _centered(
+    center: object, coords: Tensor, batch: Tensor | None, n_examples: int
+) -> tuple[Tensor, Tensor | None, tuple[float, float, float]]:
+    """Return coordinates, and the centres of their grids as in `Atoms`.
+
+    Constants are left to the kernels, which subtract in double precision. Whatever torch may want a derivative of is
+    subtracted here, in the higher of both precisions, and the difference has the derivatives.
+    """
+    xyz = _three_numbers(center)
+    if xyz is not None:
+        return coords, None, xyz
     center = center_tensor(center, coords)
-    if center.shape == (3,):
-        return coords - center
     batched = coords.dim() == 3 or batch is not None
-    if not batched or center.shape != (n_examples, 3):
+    if center.shape != (3,) and not (batched and center.shape == (n_examples, 3)):
         expected = f"(3,) or {(n_examples, 3)}" if batched else "(3,)"
         raise ValueError(f"center: shape {tuple(center.shape)}; expected {expected}")
-    return coords - (center.unsqueeze(1) if batch is None else center.index_select(0, batch))
-
-
-def _is_origin(center: tuple) -> bool:
-    # by hash: tensors, whose gradients count, are equal to no number, and arrays are none
-    try:
-        return center in _ORIGIN
-    except TypeError:
-        return False
+    if torch.compiler.is_compiling() or center.requires_grad or is_transforming():
+        if center.dim() == 2:
+            center = center.unsqueeze(1) if batch is None else center.index_select(0, batch)
+        return (coords - center).to(coords.dtype), None, _ZERO
+    if center.dim() == 1 and center.is_cpu and ops.is_plain(center):
+        return coords, None, tuple(center.tolist())
+    return coords, center.double().expand(n_examples, 3), _ZERO
 
 
 def _ragged(
@@ -340,7 +376,9 @@ def atoms(
         except RuntimeError:  # nested tensors have no shape
             channels = 0
         if channels:
-            return Atoms(_centered(center, coords, None, coords.shape[0]), types, radii, None, channels)
+            n_examples = coords.shape[0] if coords.dim() == 3 else 1
+            coords, centers, center = _centered(center, coords, None, n_examples)
+            return Atoms(coords, types, radii, None, centers, center, channels)
     coords, types = tensor("coords", coords), tensor("types", types)
     if coords.dtype not in _FLOATS:
         raise TypeError(f"coords: dtype {coords.dtype}; expected torch.float32 or torch.float64")
@@ -356,4 +394,5 @@ def atoms(
         batch, offsets, n_examples = _ragged(gm, batch, batch_size, coords, n_types)
     if not types.is_floating_point() and types.dtype is not torch.int64:
         types = _indices(types)
-    return Atoms(_centered(center, coords, batch, n_examples), types, radii, offsets, n_types)
+    coords, centers, center = _centered(center, coords, batch, n_examples)
+    return Atoms(coords, types, radii, offsets, centers, center, n_types)

@@ -158,12 +158,13 @@ class Grid:
         except (ValueError, AttributeError, RecursionError):
             known = False
         if not known:
-            raise ValueError(f"grid_maker: {shown(spec)}; expected the spec of a GridMaker")
+            raise ValueError(f"spec: {shown(spec)}; expected the spec of a GridMaker")
         return cls(**settings)
 
     def _pack(self, dtype: str) -> bytes:
         profile = profile_coefficients(self.tail, self.gaussian_radius_multiple, self.binary, np.dtype(dtype))
         return abi.pack_geometry(
+            center=(0.0, 0.0, 0.0),
             resolution=self.resolution,
             origin=(-side / 2 for side in self.dimension),
             radius_scale=self.radius_scale,
@@ -172,20 +173,23 @@ class Grid:
             radius_by_type=self.radius_type_indexed,
         )
 
-    def geometry(self, dtype: str) -> bytes:
+    def geometry(self, dtype: str, center: Sequence[float] = (0.0, 0.0, 0.0)) -> bytes:
         """Return what a kernel needs to know of the grid, packed.
 
         Parameters
         ----------
         dtype : {"float32", "float64"}
             Precision of the kernel.
+        center : sequence of float, default (0, 0, 0)
+            Where the grid is, in angstrom.
 
         Returns
         -------
         bytes
             The fields of ``Geometry``, as `gridgrad.kernels.abi` lays them out.
         """
-        return self._geometry[dtype]
+        geometry = self._geometry[dtype]
+        return abi.moved_to(center, geometry) if any(center) else geometry
 
     @property
     def final_radius_multiple(self) -> float:

@@ -14,15 +14,17 @@ PRECISIONS = {"float32": "float", "float64": "double"}
 
 # ---- Geometry -------------------------------------------------------------------------------------------------------
 
+CENTER = {"center": 3}
+"""The first float64 field of ``Geometry``, and how many numbers it has: where the grid is."""
 NUMBERS = {"resolution": 1, "origin": 3, "radius_scale": 1}
-"""Float64 fields of ``Geometry``, and how many numbers each has."""
+"""The float64 fields that follow, voxel 0 relative to the centre."""
 PROFILE = {"core_rate": 1, "core_end": 1, "cutoff": 1, "cutoff_s": 1, "tail": 4}
 """The float64 fields that follow, in the order of ``Profile``, which holds them as reals."""
 INTEGERS = {"points": 3, "radius_by_type": 1}
 """The int64 fields that follow."""
 
-FIELDS = NUMBERS | PROFILE | INTEGERS
-_GEOMETRY = struct.Struct(f"={sum((NUMBERS | PROFILE).values())}d{sum(INTEGERS.values())}q")
+FIELDS = CENTER | NUMBERS | PROFILE | INTEGERS
+_GEOMETRY = struct.Struct(f"={sum((CENTER | NUMBERS | PROFILE).values())}d{sum(INTEGERS.values())}q")
 _WORD = 8
 
 
@@ -36,6 +38,7 @@ def _places(fields: dict[str, int]) -> dict[str, int]:
 
 _POINTS = struct.Struct(f"={INTEGERS['points']}q")
 _POINTS_OFFSET = _WORD * _places(FIELDS)["points"]
+_CENTER = struct.Struct(f"={CENTER['center']}d")
 
 
 def pack_geometry(**fields: object) -> bytes:
@@ -67,9 +70,27 @@ def pack_geometry(**fields: object) -> bytes:
     return _GEOMETRY.pack(*values)
 
 
+def moved_to(center: Sequence[float], geometry: bytes) -> bytes:
+    """Return a packed ``Geometry`` with another centre, its first field.
+
+    Parameters
+    ----------
+    center : sequence of float
+        Three numbers, in angstrom.
+    geometry : bytes
+        What `pack_geometry` returned.
+
+    Returns
+    -------
+    bytes
+        As long as `geometry`.
+    """
+    return _CENTER.pack(*center) + geometry[_CENTER.size :]
+
+
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
-ATOMS = ("coords", "index", "weights", "radii", "offsets")
+ATOMS = ("coords", "index", "weights", "radii", "offsets", "centers")
 SIZES = ("n_examples", "n_atoms", "n_types", "radius_example_stride")
 TANGENTS = ("grad_grad_coords", "grad_grad_weights", "grad_grad_radii")
 U, V = (tuple(f"{name}_{part}" for part in ("coords", "weights", "radii")) for name in ("u", "v"))
@@ -81,6 +102,8 @@ FAULTS = ("index", "radius", "example")
 TILE, ATOM, SUM = "tile", "atom", "sum"
 """What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output."""
 MAX_BLOCKS = 2**31 - 1
+MAX_CENTERS = MAX_BLOCKS // 3
+"""Of grids that have one each: the GPU counts their numbers in 32 bits."""
 
 
 class Launch(NamedTuple):
@@ -175,6 +198,9 @@ class Kernel(NamedTuple):
             blocks = of(arguments)
             if blocks > MAX_BLOCKS:
                 raise ValueError(f"{self.name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
+            if self.visits_atoms and arguments[at["centers"]] and arguments[at["n_examples"]] > MAX_CENTERS:
+                seen = f"{arguments[at['n_examples']]} examples with a centre each"
+                raise ValueError(f"{self.name}: {seen}; expected at most {MAX_CENTERS}: split the batch")
             return blocks
 
         return count
@@ -215,8 +241,9 @@ def c_text() -> str:
     str
         ``GEOMETRY_FIELDS`` is a row of ``GEOMETRY_FIELD(name, offset)`` in bytes, ``GEOMETRY_BYTES`` the size.
         ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, place)`` and
-        ``PROFILE_FIELD(name, place)``, places among the numbers and among those of the profile, which are
-        ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on. ``FAULT_INDEX`` and so on: the words of `FAULTS`.
+        ``PROFILE_FIELD(name, place)``, places among the numbers, which stand from place ``NUMBERS_BEGIN`` on, and
+        among those of the profile, which are ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on.
+        ``FAULT_INDEX`` and so on: the words of `FAULTS`.
     """
 
     def row(macro: str, fields: dict[str, int], size: int) -> str:
@@ -227,7 +254,8 @@ def c_text() -> str:
         "GEOMETRY_BYTES": _GEOMETRY.size,
         "NUMBER_FIELDS": row("NUMBER_FIELD", NUMBERS, 1),
         "PROFILE_FIELDS": row("PROFILE_FIELD", PROFILE, 1),
-        "PROFILE_BEGIN": sum(NUMBERS.values()),
+        "NUMBERS_BEGIN": sum(CENTER.values()),
+        "PROFILE_BEGIN": sum((CENTER | NUMBERS).values()),
         "PROFILE_REALS": sum(PROFILE.values()),
         **{f"FAULT_{name.upper()}": word for word, name in enumerate(FAULTS)},
     }

@@ -34,15 +34,16 @@ ENTRANCES = {
     "backward_gradients": (*ATOMS, "grad_density", *DIRECTIONS, "batch"),
     "backward_relevance": (*ATOMS, "density", "relevance", "batch"),
 }
-ARRAYS = ("coords", "types", "radii", "offsets")
+ARRAYS = ("coords", "types", "radii", "offsets", "centers")
+GRID = ("spec", "center", "n_types")
 OPERATORS = {
-    "density": ("forward", (*ARRAYS, "grid_maker", "n_types")),
-    "density_backward": ("backward", (*ARRAYS, "grad_density", "grid_maker", "n_types", "needs")),
-    "density_tangent": ("backward_gradients", (*ARRAYS, *DIRECTIONS, "grid_maker", "n_types")),
+    "density": ("forward", (*ARRAYS, *GRID)),
+    "density_backward": ("backward", (*ARRAYS, "grad_density", *GRID, "needs")),
+    "density_tangent": ("backward_gradients", (*ARRAYS, *DIRECTIONS, *GRID)),
     "density_backward_backward": (
-        "backward_gradients", (*ARRAYS, "grad_density", *DIRECTIONS, "grid_maker", "n_types", "needs"),
+        "backward_gradients", (*ARRAYS, "grad_density", *DIRECTIONS, *GRID, "needs"),
     ),
-    "density_relevance": ("backward_relevance", (*ARRAYS, "density", "relevance", "grid_maker", "n_types")),
+    "density_relevance": ("backward_relevance", (*ARRAYS, "density", "relevance", *GRID)),
 }  # fmt: skip
 SETTINGS = (
     "resolution", "dimension", "binary", "radius_type_indexed", "radius_scale", "gaussian_radius_multiple", "tail",
@@ -199,12 +200,13 @@ class Case:
         for optional in ("fixed", "out"):
             if rng.random() < 0.5:
                 good[optional] = None
-        if self.operator:  # coordinates are relative to the centre
-            center = scene.center
-            if center.dim() == 2:
-                center = center[:, None] if scene.batch is None else center[scene.batch]
-            good["coords"] = scene.coords - center
-            good["grid_maker"] = gg.GridMaker(**self.settings).spec
+        if self.operator:
+            good["centers"] = None
+            if scene.center.dim() == 2 or rng.random() < 0.5:
+                n_examples = scene.batch_size or (len(scene.coords) if scene.coords.dim() == 3 else 1)
+                good["centers"] = scene.center.double().expand(n_examples, 3).clone()
+            good["center"] = scene.center.tolist() if good["centers"] is None else [0.0, 0.0, 0.0]
+            good["spec"] = gg.GridMaker(**self.settings).spec
             good["offsets"] = None
             if scene.batch is not None:
                 good["offsets"] = torch.searchsorted(scene.batch, torch.arange(scene.batch_size + 1))
@@ -223,8 +225,9 @@ class Case:
                 return value.new_zeros(7)
         return {
             "n_types": rng.choice([-1, 0, 2, 4, 2**40, 2**62]), "needs": [True] * rng.choice([0, 2, 4]),
-            "grid_maker": rng.choice(["", "{}", "null", '{"resolution": 1}', gg.GridMaker(0.7, 3.0).spec]),
+            "spec": rng.choice(["", "{}", "null", '{"resolution": 1}', gg.GridMaker(0.7, 3.0).spec]),
             "offsets": torch.tensor(rng.choice([[0], [0, 5], [5, 0], []])), "grad_grad_types": None,
+            "centers": torch.zeros(7, 3), "center": rng.choice([[], [0.0] * 2, [0.0] * 4, [math.nan] * 3, [1e300] * 3]),
         }[name]  # fmt: skip
 
     def __str__(self):
@@ -248,9 +251,12 @@ class Case:
         """Return what the oracle makes of the arguments; None where values or kinks leave nothing to compare."""
         given, settings = dict(self.arguments), self.settings
         if self.operator:
-            settings = json.loads(given["grid_maker"])
+            settings = json.loads(given["spec"])
             offsets = given.pop("offsets")
-            given |= {"center": torch.zeros(3), "batch": None}
+            centers = given.pop("centers")
+            if centers is not None:
+                given["center"] = centers[0] if offsets is None and given["coords"].dim() == 2 else centers
+            given["batch"] = None
             if offsets is not None:
                 given["batch"] = torch.repeat_interleave(offsets.diff())
                 given["batch_size"] = len(offsets) - 1

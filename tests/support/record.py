@@ -9,6 +9,7 @@ from support.scenes import DENSITY_BAR, DERIVATIVE_BAR, DTYPES, MODES, evaluate,
 
 import gridgrad as gg
 from gridgrad.autograd import validate
+from gridgrad.kernels import abi
 
 GRADIENTS = {"grad_coords": "grad_coords", "grad_weights": "grad_types", "grad_radii": "grad_radii"}
 
@@ -28,7 +29,8 @@ def calls(mode, dtype):
         "weights": None if is_index else types,
         "radii": atoms.radii.numpy(),
         "offsets": None if atoms.offsets is None else atoms.offsets.numpy(),
-        "geometry": np.frombuffer(gm.geometry(str(dtype).removeprefix("torch.")), np.uint8),
+        "centers": None if atoms.centers is None else atoms.centers.numpy(),
+        "geometry": np.frombuffer(gm.geometry(str(dtype).removeprefix("torch."), atoms.center), np.uint8),
         "n_examples": n_examples if atoms.offsets is None else len(atoms.offsets) - 1,
         "n_atoms": shape[:-1].numel(),
         "n_types": atoms.n_types,
@@ -39,6 +41,11 @@ def calls(mode, dtype):
     relevance = {"density": "previous density", "relevance": grad_density}
     yield "density_relevance", common | relevance, {"atom_relevance": expected["relevance"]}
     yield "density_tangent", common | tangents, {"grad_grad_density": expected["order 2 grad_grad_density"]}
+    directions = cotangents[1:], scene.cotangents(seed=2)[1:]
+    both = scene.reference().second_derivative(*scene.inputs, *directions, **scene.grouping)
+    named = zip((*abi.U, *abi.V), (part for direction in directions for part in direction), strict=True)
+    pairs = {name: None if part is None else part.numpy() for name, part in named}
+    yield "density_tangent_tangent", common | pairs, {"density_uv": both}
     for order, more in ((1, {}), (2, tangents)):
         wanted = {name: expected.get(f"order {order} {theirs}") for name, theirs in GRADIENTS.items()}
         wanted = {name: value for name, value in wanted.items() if value is not None}
