@@ -70,7 +70,7 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
             fill_phi_v(space, &v, space.phi_v)
         if u.moves and v_weights != NULL:
             fill_phi_v(space, &u, space.phi_u)
-        if u.moves and v.moves:
+        if call.derivative == 2 and (u.moves or v.moves):       # the other one counts as zero, which hides no NaN
             fill_phi_uv(space, &u, &v)
         for k in range(terms.k_end - terms.k_begin):
             weight = weights[k] if weights != NULL else <real>1
@@ -86,7 +86,7 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
                 elif v_weight != 0:
                     add_block(space.phi, v_weight, space.phi, 0, a, grid + k * volume)
             else:                               # w phi_uv + u_w phi_v + v_w phi_u
-                if u.moves and v.moves and weight != 0:
+                if (u.moves or v.moves) and weight != 0:
                     add_block(space.phi_uv, weight, space.phi_uv, 0, a, grid + k * volume)
                 if v.moves and u_weight != 0:
                     add_block(space.phi_v, u_weight, space.phi_v, 0, a, grid + k * volume)
