@@ -10,7 +10,7 @@ import pytest
 from gridgrad.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/start.md", "docs/one_atom.md", "docs/hessians.md", "docs/fit.md")
+PAGES = ("README.md", "docs/start.md", "docs/one_atom.md", "docs/hessians.md", "docs/fit.md", "docs/gradients.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -29,6 +29,7 @@ def test_examples(page):
     [
         ("molecules.md", ["rdkit", "gemmi", "posebusters"]),
         ("data.md", ["rdkit", "gemmi", "posebusters", "pyarrow", "tqdm"]),
+        ("gnina.md", ["rdkit", "gemmi", "posebusters"]),
     ],
 )
 def test_pages_from_top_to_bottom(page, needs, tmp_path, monkeypatch):
