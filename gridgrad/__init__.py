@@ -4,14 +4,23 @@ import importlib
 from importlib.metadata import version
 
 from gridgrad.config import show_config
-from gridgrad.functional import Coords2GridFunction, coords2grid
+from gridgrad.functional import Coords2GridFunction, coords2grid, coords2points
 from gridgrad.gridmaker import GridMaker
 from gridgrad.modules import Coords2Grid
 
 __version__ = version("gridgrad")
 _SUBPACKAGES = ("data", "fit", "io", "mol", "plot")
 
-__all__ = ["Coords2Grid", "Coords2GridFunction", "GridMaker", "__version__", "coords2grid", "fit_atoms", "show_config"]
+__all__ = [
+    "Coords2Grid",
+    "Coords2GridFunction",
+    "GridMaker",
+    "__version__",
+    "coords2grid",
+    "coords2points",
+    "fit_atoms",
+    "show_config",
+]
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The density of atoms on a grid as a function of torch."""
+"""The density of atoms, on a grid or at points, as functions of torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gridgrad.autograd import validate
 from gridgrad.autograd._torch import is_autocasting
 from gridgrad.autograd.derivatives import density
 from gridgrad.autograd.fixed import can_skip, density_with_fixed, held
+from gridgrad.autograd.points import density_at_points
 from gridgrad.grid import Grid
 
 
@@ -90,6 +91,52 @@ def coords2grid(
     if autocast and grid.dtype is torch.float32:
         return grid.to(torch.get_autocast_dtype(grid.device.type))
     return grid
+
+
+def coords2points(
+    gm: Grid,
+    points: Tensor,
+    coords: Tensor,
+    types: Tensor,
+    radii: Tensor | float,
+    n_types: int | None = None,
+    batch: Tensor | None = None,
+    batch_size: int | None = None,
+    points_batch: Tensor | None = None,
+) -> Tensor:
+    r"""Density of atoms at arbitrary points, differentiable twice in points, coords, types and radii.
+
+    :math:`\rho_k(x_p) = \sum_i w_{ik}\, \varphi(s_{ip})`, the function that `coords2grid` samples on a grid, by the
+    same kernels: a grid of one point each, and the atoms that reach it.
+
+    Parameters
+    ----------
+    gm : GridMaker
+        The profile and what else is not the box: `resolution` and `dimension` do not matter.
+    points : Tensor
+        (P, 3) in angstrom, or (B, P, 3) for padded atoms; float32 or float64, whatever `coords` is.
+    coords, types, radii, n_types, batch, batch_size
+        As for `coords2grid`.
+    points_batch : Tensor, optional
+        (P,) integers, in any order: the example of each point, for a ragged batch of atoms.
+
+    Returns
+    -------
+    Tensor
+        (P, T), or (B, P, T) for padded atoms, of the dtype of `coords`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was seen and what is expected.
+
+    Notes
+    -----
+    Memory is that of the points, the atoms and the pairs that meet; there is no table of all pairs. Which atoms reach
+    which points decides on shapes: the function breaks the graph of `torch.compile`, and `torch.func.vmap` refuses it.
+    At a grid point that is a number exactly, the CPU gives the bits of the grid.
+    """
+    return density_at_points(gm, points, coords, types, radii, n_types, batch, batch_size, points_batch)
 
 
 class Coords2GridFunction:

@@ -159,9 +159,11 @@ cdef inline void add_block(const real* values, real w, const real* values_v, rea
     cdef Vector* target
     if a.n_lanes < LANES:
         for c in range(a.n):
-            for l in range(a.n_lanes):
-                grid[a.offset[c] + l] += w * values[c * LANES + l] + (
-                    w_v * values_v[c * LANES + l] if w_v != 0 else <real>0)
+            for l in range(a.n_lanes):      # rounded as below, where a multiplication may be fused with the addition
+                if w_v == 0:
+                    grid[a.offset[c] + l] += w * values[c * LANES + l]
+                else:
+                    grid[a.offset[c] + l] += w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
         return
     while first < LANES:
         for c in range(a.n):
