@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,7 +16,7 @@ from gridgrad.autograd.points import density_at_points
 from gridgrad.grid import Grid
 
 
-def _widened(value: object) -> object:
+def _widened(value: Any) -> Any:
     """Return float16 and bfloat16 tensors as float32, anything else as it is."""
     if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
         return value.float()
@@ -22,7 +25,7 @@ def _widened(value: object) -> object:
 
 def coords2grid(
     gm: Grid,
-    center: object,
+    center: Tensor | Sequence[Any],
     coords: Tensor,
     types: Tensor,
     radii: Tensor | float,
@@ -143,7 +146,7 @@ class Coords2GridFunction:
     """`coords2grid` under the name and in the calling convention of libmolgrid."""
 
     @staticmethod
-    def apply(gm, center, coords, types, radii):
+    def apply(gm: Grid, center: Tensor | Sequence[Any], coords: Tensor, types: Tensor, radii: Tensor | float) -> Tensor:
         """Return ``coords2grid(gm, center, coords, types, radii)``.
 
         Parameters

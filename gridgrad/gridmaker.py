@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,13 @@ from torch import Tensor
 from gridgrad.autograd import derivatives, grids, ops, validate
 from gridgrad.autograd._torch import is_transformed, is_zerotensor
 from gridgrad.grid import Grid
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+"""What `coords` are decides what the methods return."""
+
+_Class = TypeVar("_Class", bound=type)
+
+Center = Tensor | np.ndarray | Sequence[Any]
 
 
 def _to_torch(name: str, value: object) -> Tensor | None:
@@ -34,8 +43,9 @@ def _to_torch(name: str, value: object) -> Tensor | None:
         raise TypeError(f"{name}: dtype {value.dtype}; expected one that torch has as well") from None
 
 
-def _as(like: object, value: Tensor | None) -> Tensor | np.ndarray | None:
-    return value if value is None or isinstance(like, Tensor) else value.numpy()
+def _as(like: Array, value: Tensor) -> Array:
+    found: Any = value if isinstance(like, Tensor) else value.numpy()
+    return found
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
@@ -49,7 +59,7 @@ def _overlap(one: Tensor, other: Tensor) -> bool:
     return one.numel() > 0 and other.numel() > 0 and begin < other_end and other_begin < end
 
 
-def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
+def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> Any:
     if torch.compiler.is_compiling():
         return getattr(torch.ops.gridgrad, operator)(*tensors, *settings)
     return derivatives.compute(operator, tensors, settings)
@@ -66,18 +76,36 @@ def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object])
         raise ValueError("out: a view with a sign to come, or zeros without memory; expected a tensor of its own")
     if grids.has_memory(grid):
         for name, value in atoms.items():
-            if not isinstance(value, numbers.Real) and _overlap(grid, _to_torch(name, value)):
+            tensor = None if isinstance(value, numbers.Real) else _to_torch(name, value)
+            if tensor is not None and _overlap(grid, tensor):
                 raise ValueError(f"out: shares memory with {name}; expected memory of its own")
 
 
-@dataclass(frozen=True)
+if TYPE_CHECKING:  # its arguments are those of Grid, not those that its fields suggest
+
+    def _frozen(cls: _Class) -> _Class: ...
+
+else:
+    _frozen = dataclass(frozen=True)
+
+
+@_frozen
 class GridMaker(Grid):  # noqa: D101
     __doc__ = Grid.__doc__
 
-    def _atoms(self, center, coords, types, radii, n_types, batch, batch_size=None) -> validate.Atoms:
-        arrays = {"coords": coords, "types": types, "radii": radii, "batch": batch}
-        arrays = {
-            name: value if isinstance(value, numbers.Real) else _to_torch(name, value) for name, value in arrays.items()
+    def _atoms(
+        self,
+        center: object,
+        coords: object,
+        types: object,
+        radii: object,
+        n_types: int | None,
+        batch: object,
+        batch_size: int | None = None,
+    ) -> validate.Atoms:
+        given = {"coords": coords, "types": types, "radii": radii, "batch": batch}
+        arrays: dict[str, Any] = {
+            name: value if isinstance(value, numbers.Real) else _to_torch(name, value) for name, value in given.items()
         }
         if isinstance(center, (Tensor, np.ndarray)):
             center = _to_torch("center", center)
@@ -88,8 +116,16 @@ class GridMaker(Grid):  # noqa: D101
         return validate.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
 
     def forward(
-        self, center, coords, types, radii, n_types=None, out=None, batch=None, batch_size=None
-    ) -> Tensor | np.ndarray:
+        self,
+        center: Center,
+        coords: Array,
+        types: Array,
+        radii: Array | float,
+        n_types: int | None = None,
+        out: Array | None = None,
+        batch: Array | None = None,
+        batch_size: int | None = None,
+    ) -> Array:
         r"""Compute the density :math:`\rho_k(x_p) = \sum_i w_{ik}\, \varphi(s_{ip})`.
 
         Parameters
@@ -126,8 +162,14 @@ class GridMaker(Grid):  # noqa: D101
         return out
 
     def backward(
-        self, center, coords, types, radii, grad_density, batch=None
-    ) -> tuple[Tensor | np.ndarray | None, ...]:
+        self,
+        center: Center,
+        coords: Array,
+        types: Array,
+        radii: Array | float,
+        grad_density: Array,
+        batch: Array | None = None,
+    ) -> tuple[Array, Array | None, Array]:
         r"""Compute the first-order gradients :math:`\sum_p G\, \partial\rho(x_p)/\partial(r, w, R)`.
 
         Parameters
@@ -146,15 +188,24 @@ class GridMaker(Grid):  # noqa: D101
         grad_radii : Tensor or ndarray
             Shaped like `radii`.
         """
-        atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
+        atoms, grid = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
         vectors = atoms.types.is_floating_point()
         settings = *atoms.grid(self), (True, vectors, True)
-        gradients = _compute("density_backward", (*atoms.tensors, grad_density), settings)
+        gradients = _compute("density_backward", (*atoms.tensors, grid), settings)
         return self._gradients(coords, gradients, vectors)
 
     def backward_gradients(
-        self, center, coords, types, radii, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, batch=None
-    ) -> tuple[Tensor | np.ndarray | None, ...]:
+        self,
+        center: Center,
+        coords: Array,
+        types: Array,
+        radii: Array | float,
+        grad_density: Array,
+        grad_grad_coords: Array | None,
+        grad_grad_types: Array | None,
+        grad_grad_radii: Array | None,
+        batch: Array | None = None,
+    ) -> tuple[Array, Array, Array | None, Array]:
         """Compute the second order: the gradients of <grad_grad, backward(grad_density)>.
 
         Parameters
@@ -171,26 +222,33 @@ class GridMaker(Grid):  # noqa: D101
         grad_coords, grad_types, grad_radii : Tensor, ndarray or None
             As for `backward`.
         """
-        atoms, grad_density = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
+        atoms, grid = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
         vectors = atoms.types.is_floating_point()
         if not vectors and grad_grad_types is not None:
             raise ValueError("grad_grad_types: given with type indices; expected None")
-        tangents = []
+        tangents: list[Tensor | None] = []
         for name, value, like in (
             ("grad_grad_coords", grad_grad_coords, atoms.coords),
             ("grad_grad_types", grad_grad_types, atoms.types),
             ("grad_grad_radii", grad_grad_radii, atoms.radii),
         ):
-            value = _to_torch(name, value)
-            tangents.append(None if value is None else validate.shaped_like(name, value, like.shape, atoms.coords))
+            tangent = _to_torch(name, value)
+            tangents.append(None if tangent is None else validate.shaped_like(name, tangent, like.shape, atoms.coords))
         call, settings = atoms.tensors, atoms.grid(self)
-        grid = _compute("density_tangent", (*call, *tangents), settings)
-        gradients = _compute(
-            "density_backward_backward", (*call, grad_density, *tangents), (*settings, (True, vectors, True))
-        )
-        return _as(coords, grid), *self._gradients(coords, gradients, vectors)
+        grad_grad_density = _compute("density_tangent", (*call, *tangents), settings)
+        gradients = _compute("density_backward_backward", (*call, grid, *tangents), (*settings, (True, vectors, True)))
+        return _as(coords, grad_grad_density), *self._gradients(coords, gradients, vectors)
 
-    def backward_relevance(self, center, coords, types, radii, density, relevance, batch=None) -> Tensor | np.ndarray:
+    def backward_relevance(
+        self,
+        center: Center,
+        coords: Array,
+        types: Array,
+        radii: Array | float,
+        density: Array,
+        relevance: Array,
+        batch: Array | None = None,
+    ) -> Array:
         r"""Share the relevance of voxels among atoms, as in layer-wise relevance propagation.
 
         Atom i receives :math:`\sum_{p,k} \mathrm{relevance}_k(x_p)\, w_{ik}\varphi(s_{ip}) / \rho_k(x_p)`, where the
@@ -208,12 +266,13 @@ class GridMaker(Grid):  # noqa: D101
         Tensor or ndarray
             (N,) or (B, N).
         """
-        atoms, density = self._with_grid(center, coords, types, radii, batch, density=density)
-        relevance = self._grid_like("relevance", relevance, atoms)
-        tensors = *atoms.tensors, density, relevance
+        atoms, grid = self._with_grid(center, coords, types, radii, batch, density=density)
+        tensors = *atoms.tensors, grid, self._grid_like("relevance", relevance, atoms)
         return _as(coords, _compute("density_relevance", tensors, atoms.grid(self)))
 
-    def _with_grid(self, center, coords, types, radii, batch, **grid) -> tuple[validate.Atoms, Tensor]:
+    def _with_grid(
+        self, center: object, coords: object, types: object, radii: object, batch: object, **grid: object
+    ) -> tuple[validate.Atoms, Tensor]:
         ((name, value),) = grid.items()
         value, types = _to_torch(name, value), _to_torch("types", types)
         if value is None or value.dim() not in ((5,) if batch is not None else (4, 5)) or not value.shape[-4]:
@@ -225,6 +284,8 @@ class GridMaker(Grid):  # noqa: D101
         return atoms, self._grid_like(name, value, atoms)
 
     @staticmethod
-    def _gradients(coords, gradients, vectors) -> tuple[Tensor | np.ndarray | None, ...]:
+    def _gradients(
+        coords: Array, gradients: tuple[Tensor, Tensor, Tensor], vectors: bool
+    ) -> tuple[Array, Array | None, Array]:
         grad_coords, grad_types, grad_radii = gradients
         return _as(coords, grad_coords), _as(coords, grad_types) if vectors else None, _as(coords, grad_radii)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,28 @@ from gridgrad.autograd import validate
 from gridgrad.autograd._torch import KeepsBuffers
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
+
+
+class Atoms(Protocol):
+    """What a layer asks of an `gridgrad.data.AtomBatch`."""
+
+    coords: Tensor
+    types: Tensor
+    radii: Tensor
+    center: Tensor | None
+    fixed: Tensor | None
+
+    @property
+    def batch(self) -> Tensor:
+        """(N,): the example of each atom."""
+
+    @property
+    def batch_size(self) -> int:
+        """The number B of examples."""
+
+    @property
+    def n_types(self) -> int | None:
+        """The number T of channels, where it is known."""
 
 
 class Coords2Grid(KeepsBuffers):
@@ -31,7 +56,11 @@ class Coords2Grid(KeepsBuffers):
         Naming the argument, what was seen and what is expected.
     """
 
-    def __init__(self, gm: GridMaker, center=(0.0, 0.0, 0.0), n_types: int | None = None):
+    center: Tensor
+
+    def __init__(
+        self, gm: GridMaker, center: Tensor | Sequence[Any] = (0.0, 0.0, 0.0), n_types: int | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(gm, GridMaker):
             raise TypeError(f"gm: {type(gm).__name__}; expected a GridMaker")
@@ -49,12 +78,12 @@ class Coords2Grid(KeepsBuffers):
 
     def forward(
         self,
-        coords: Tensor,
+        coords: Tensor | Atoms,
         types: Tensor | None = None,
         radii: Tensor | None = None,
         batch: Tensor | None = None,
         batch_size: int | None = None,
-        center: object = None,
+        center: Tensor | Sequence[Any] | None = None,
     ) -> Tensor:
         """Return ``coords2grid(gm, center, coords, types, radii, n_types, batch, batch_size)``.
 
@@ -74,18 +103,19 @@ class Coords2Grid(KeepsBuffers):
             (T, X, Y, Z), or (B, T, X, Y, Z) for batches.
         """
         n_types, fixed = self.n_types, None
+        given: tuple[Any, Any, Any] = coords, types, radii  # whatever they are: coords2grid says what is wrong
         if types is None and hasattr(coords, "coords"):
-            atoms = coords
-            coords, types, radii, batch, batch_size = (
-                atoms.coords, atoms.types, atoms.radii, atoms.batch, atoms.batch_size
-            )  # fmt: skip
+            atoms: Any = coords
+            given, batch, batch_size = (atoms.coords, atoms.types, atoms.radii), atoms.batch, atoms.batch_size
             center = atoms.center if center is None else center
             fixed, n_types = atoms.fixed, self.n_types or atoms.n_types
             if atoms.n_types not in (None, n_types):
                 raise ValueError(f"n_types: {n_types}; expected {atoms.n_types}, the channels of the batch")
         if center is None:
-            center = self.center.to(coords.device, torch.float64) if isinstance(coords, Tensor) else self.center
-        return coords2grid(self.gm, center, coords, types, radii, n_types, batch, batch_size, fixed)
+            center = self.center
+            if isinstance(given[0], Tensor):
+                center = center.to(given[0].device, torch.float64)
+        return coords2grid(self.gm, center, *given, n_types, batch, batch_size, fixed)
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

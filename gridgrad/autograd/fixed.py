@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def can_skip(center: object, radii: object, radius_type_indexed: bool) -> bool:
     return not (any(value.requires_grad for value in shared) or is_transforming() or torch.compiler.is_compiling())
 
 
-def held(fixed: Tensor, value: object) -> object:
+def held(fixed: Tensor, value: Any) -> Any:
     """Return the same numbers, those of fixed atoms cut off the graph.
 
     Parameters

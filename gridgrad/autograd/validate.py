@@ -36,7 +36,7 @@ class Atoms(NamedTuple):
     n_types: int
 
     @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """tuple: The first arguments of every operator."""
         return self[:5]
 

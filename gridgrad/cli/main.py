@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         that cannot be followed.
     """
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     failure: object = None
     try:
         status = arguments.run(arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,7 +26,9 @@ class DataLoader(torch.utils.data.DataLoader):
         As for `torch.utils.data.DataLoader`. `collate_fn` is `collate` by default.
     """
 
-    def __init__(self, dataset, *args, collate_fn=collate, **options):
+    def __init__(
+        self, dataset: Any, *args: Any, collate_fn: Callable[[list[Any]], Any] = collate, **options: Any
+    ) -> None:
         super().__init__(dataset, *args, collate_fn=collate_fn, **options)
 
     def _resumable(self) -> tuple[ResumableSampler | None, int]:

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,10 +38,11 @@ def _box(dimension: object) -> tuple[float, float, float]:
         raise TypeError(f"dimension: {shown(dimension)}; expected a number or (x, y, z)")
     if len(dimension) != 3:
         raise ValueError(f"dimension: {len(dimension)} numbers; expected one or three (x, y, z)")
-    return tuple(_positive("dimension", side) for side in dimension)
+    x, y, z = (_positive("dimension", side) for side in dimension)
+    return x, y, z
 
 
-def _multiple(multiple: object, tail: str, binary: bool) -> float:
+def _multiple(multiple: Any, tail: str, binary: bool) -> float:
     number = -multiple if isinstance(multiple, numbers.Real) and multiple < 0 else multiple
     number = _positive("gaussian_radius_multiple", number)
     lowest, highest = multiple_range("truncated" if multiple < 0 else tail)
@@ -62,9 +64,9 @@ def _flag(name: str, value: object) -> bool:
 def _points(resolution: float, dimension: tuple[float, float, float]) -> tuple[int, int, int]:
     sides = [side / resolution for side in dimension]
     if max(sides) < 2**62:
-        points = tuple(round(side) + 1 for side in sides)
-        if math.prod(points) < 2**62:
-            return points
+        x, y, z = (round(side) + 1 for side in sides)
+        if x * y * z < 2**62:
+            return x, y, z
     raise ValueError(f"resolution: {resolution} in a box of {dimension}; expected fewer than 2^62 points")
 
 
@@ -103,14 +105,30 @@ class Grid:
     """
 
     resolution: float = 0.5
-    dimension: tuple[float, float, float] = 23.5
+    dimension: tuple[float, float, float] = 23.5  # type: ignore[assignment]  # for a cube
     binary: bool = field(default=False, kw_only=True)
     radius_type_indexed: bool = field(default=False, kw_only=True)
     radius_scale: float = field(default=1.0, kw_only=True)
     gaussian_radius_multiple: float = field(default=1.0, kw_only=True)
     tail: str = field(default="quadratic", kw_only=True)
+    if TYPE_CHECKING:  # one number stands for three
+        _points: tuple[int, int, int] = field(init=False)
+        _spec: str = field(init=False)
+        _geometry: dict[str, bytes] = field(init=False)
 
-    def __post_init__(self):
+        def __init__(
+            self,
+            resolution: float = 0.5,
+            dimension: float | Sequence[float] | np.ndarray = 23.5,
+            *,
+            binary: bool = False,
+            radius_type_indexed: bool = False,
+            radius_scale: float = 1.0,
+            gaussian_radius_multiple: float = 1.0,
+            tail: str = "quadratic",
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "resolution", _positive("resolution", self.resolution))
         put(self, "dimension", _box(self.dimension))

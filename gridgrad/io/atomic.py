@@ -14,7 +14,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: nothing tells what a killed run has left from what a living one writes
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["atomic_files", "atomic_folder", "clean", "real_path", "refuse_existing"]
 
@@ -115,10 +115,9 @@ def _hidden_folder(path: Path) -> Iterator[Path]:
             yield Path(temporary)
         return
     names = (path.with_name(f".{path.stem}{_MARK}{number}") for number in count())
-    for name in names:
-        handle = _lock(name, make=True)
-        if handle is not None:
-            break
+    name, handle = next(
+        (name, handle) for name in names if (handle := _lock(name, make=True)) is not None
+    )  # fmt: skip
     try:
         _empty(name)
         for later in names:

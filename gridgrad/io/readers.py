@@ -175,11 +175,12 @@ _DX_END = re.compile(r"^\s*(?:attribute|object|component)\b", re.M)
 def _read_dx(path: Path, size_limit: int) -> DensityGrid:
     """Read the OpenDX that molecular programs write. GridDataFormats does not return from a truncated file."""
     with open(path, "rb") as file:
-        text = file.read(size_limit + 1)
-    if len(text) > size_limit:
+        data = file.read(size_limit + 1)
+    if len(data) > size_limit:
         raise ValueError(f"got more than {size_limit} bytes, the limit of size")
-    text = text.decode("utf-8", errors="replace")
-    header, place = [], 0
+    text = data.decode("utf-8", errors="replace")
+    header: list[str] = []
+    place = 0
     for pattern in _DX_HEADER:
         line = "#"
         while line.lstrip().startswith("#") or (line.isspace() and place < len(text)):
@@ -224,7 +225,8 @@ def _isotropic(delta: np.ndarray) -> float:
 def _read_mrc(path: Path, size_limit: int) -> DensityGrid:
     with open(path, "rb") as file:
         magic = file.read(2)
-    unpacked = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}.get(magic, open)  # as mrcfile does
+    unpackers: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open}  # as mrcfile does
+    unpacked = unpackers.get(magic, open)
     with unpacked(path, "rb") as file:
         file.seek(size_limit)
         if file.read(1):

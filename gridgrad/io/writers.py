@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _channel_files(path: Path, channels: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _arrays(grid: DensityGrid) -> dict[str, np.ndarray]:
+def _arrays(grid: DensityGrid) -> dict[str, Any]:
     fixed = {
         "density": grid.density,
         "origin": np.asarray(grid.origin, dtype=np.float64),
@@ -148,7 +149,7 @@ def _arrays(grid: DensityGrid) -> dict[str, np.ndarray]:
     return fixed | {key: value for key, value in grid.extra.items() if isinstance(value, np.ndarray)}
 
 
-def _texts(grid: DensityGrid) -> dict[str, str]:
+def _texts(grid: DensityGrid) -> dict[str, Any]:
     return {"name": grid.name} | {key: value for key, value in grid.extra.items() if isinstance(value, str)}
 
 
