@@ -1,12 +1,6 @@
 # The atoms of a call: who belongs to which example, their channels, weights and radii. Mirror: cuda/atoms.cuh.
 
-from libc.math cimport floor
-from libc.stdlib cimport calloc, free, malloc
 from profile cimport real
-from support cimport Geometry
-
-cdef enum:
-    MAX_CELLS = 16      # see cells_per_axis
 
 
 cdef struct Atoms:
@@ -207,73 +201,3 @@ cdef inline long long first_bad_radius(const Atoms* atoms, const real* u_weights
                                                     first_atom(atoms, b + 1), k, k + 1):
                     return i
     return -1
-
-
-cdef inline bint sort_by_key(long long* key, long long n, long long n_keys, long long** order,
-                             long long** start) noexcept nogil:
-    # Counting sort, stable: elements with key j are order[start[j]:start[j + 1]]; negative keys are dropped.
-    cdef long long i, j
-    order[0] = <long long*>malloc((n + 1) * sizeof(long long))
-    start[0] = <long long*>calloc(n_keys + 2, sizeof(long long))
-    if key == NULL or order[0] == NULL or start[0] == NULL:
-        return False
-    for i in range(n):
-        if key[i] >= 0:
-            start[0][key[i] + 2] += 1
-    for j in range(n_keys):
-        start[0][j + 2] += start[0][j + 1]
-    for i in range(n):
-        if key[i] >= 0:
-            order[0][start[0][key[i] + 1]] = i
-            start[0][key[i] + 1] += 1
-    return True
-
-
-cdef inline bint group_by_channel(const Atoms* atoms, long long** order, long long** start) noexcept nogil:
-    # Index-typed atoms of channel k of example b: order[start[bT + k]:start[bT + k + 1]], in their own order.
-    cdef long long b, i
-    cdef bint ok
-    cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
-    if key != NULL:
-        for b in range(atoms.n_examples):
-            for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                key[i] = b * atoms.n_types + atoms.index[i] if atoms.index[i] >= 0 else -1
-    ok = sort_by_key(key, atoms.n_atoms, atoms.n_examples * atoms.n_types, order, start)
-    free(key)
-    return ok
-
-
-cdef inline long long cells_per_axis(const Atoms* atoms) noexcept nogil:
-    # no more cells than atoms in an example, and at most MAX_CELLS an axis
-    cdef long long n = 1, per_example = atoms.n_atoms // max(atoms.n_examples, 1)
-    while n < MAX_CELLS and (n + 1) * (n + 1) * (n + 1) <= per_example:
-        n += 1
-    return n
-
-
-cdef inline long long cell(double x, double origin, long long n_cells) noexcept nogil:
-    # number of the cell of x, of at least 4 angstrom; x and origin relative to the centre; NaN: 0
-    x = floor((x - origin) / max(4.0, -2.0 * origin / n_cells))
-    return <long long>min(x, <double>(n_cells - 1)) if x > 0 else 0
-
-
-cdef inline bint group_by_cell(const Atoms* atoms, const Geometry* grid, long long** order,
-                               long long** start) noexcept nogil:
-    # Visit neighbours one after the other, to and fro: they read the same part of a grid that no cache holds whole.
-    cdef long long b, i, x, y, z, n = cells_per_axis(atoms)
-    cdef Terms terms
-    cdef bint ok
-    cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
-    if key != NULL:
-        for b in range(atoms.n_examples):
-            for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                terms = terms_of(atoms, grid, b, i)
-                x = cell(terms.r[0], grid.origin[0], n)
-                y = cell(terms.r[1], grid.origin[1], n)
-                z = cell(terms.r[2], grid.origin[2], n)
-                y = y if x % 2 == 0 else n - 1 - y
-                z = z if y % 2 == 0 else n - 1 - z
-                key[i] = ((b * n + x) * n + y) * n + z
-    ok = sort_by_key(key, atoms.n_atoms, atoms.n_examples * n * n * n, order, start)
-    free(key)
-    return ok

@@ -67,12 +67,15 @@ cdef struct Support:
     real* s[3]              # xi^2
     real* core[3]           # e^{-rate s}
     real* s_min             # smallest s of a z chunk
-    long long* z_start      # first voxel of a z chunk
+    long long* y_start      # first voxel of a row inside its plane of the store
+    long long* z_start      # first voxel of a z chunk inside its row
     long long first[3]      # first voxel of the support
     long long count[3]      # voxels of the support; along z: chunks
+    long long x_store       # plane at which the store begins that offsets are in: the grid, or a window of it
+    long long rows          # of the store; row y of the grid is its row y mod rows
     long long x, y, z       # where next_block goes on
     long long n             # chunks in the block
-    long long offset[CHUNKS]    # first voxel of a chunk inside its channel
+    long long offset[CHUNKS]    # first voxel of a chunk inside its channel of the store
     long long lane[CHUNKS]      # first lane of a chunk in the z tables
     real xi_x[CHUNKS]
     real xi_y[CHUNKS]
@@ -126,25 +129,37 @@ cdef inline double per_radius_of(double radius) noexcept nogil:
     return min(1.0 / radius, <double>REAL_MAX)
 
 
-cdef inline bint place(Support* a, const double* r, double radius, long long x_begin, long long x_end) noexcept nogil:
-    # Clip the support of an atom at r, relative to the centre, to the grid and to planes [x_begin, x_end); fill its
-    # tables. False: nothing left.
-    cdef double centre, extent, lowest, highest, per_radius
-    cdef long long begin, end, chunk, start, valid, nearest
+cdef inline bint reach_along(const Geometry* grid, int axis, double r, double extent, long long begin, long long end,
+                             long long* first, long long* last) noexcept nogil:
+    # the points of [begin, end) within `extent` spacings of r. False: none
+    cdef double centre = (r - grid.origin[axis]) / grid.resolution
+    cdef double lowest = ceil(centre - extent - 1e-4)   # the test of s decides; the slack is for rounding
+    cdef double highest = floor(centre + extent + 1e-4)
+    lowest = lowest if lowest > begin else <double>begin
+    highest = highest if highest < end - 1 else <double>(end - 1)
+    if not (lowest <= highest and fabs(r) < INFINITY):
+        return False
+    first[0] = <long long>lowest
+    last[0] = <long long>highest
+    return True
+
+
+cdef inline bint place(Support* a, const real* r, double radius, long long x_begin, long long x_end) noexcept nogil:
+    # Clip the support of an atom at r to the grid and to planes [x_begin, x_end); fill its tables. False: nothing left.
+    cdef double centre, extent, per_radius
+    cdef long long last, end, chunk, start, valid, nearest, row, y
     cdef int axis, i
     extent = a.reach * radius / a.grid.resolution
     for axis in range(3):
-        begin = x_begin if axis == 0 else 0
-        end = x_end if axis == 0 else a.grid.points[axis]
-        centre = (r[axis] - a.grid.origin[axis]) / a.grid.resolution
-        lowest = ceil(centre - extent - 1e-4)       # the test of s decides; the slack is for the rounding of `extent`
-        highest = floor(centre + extent + 1e-4)
-        lowest = lowest if lowest > begin else <double>begin
-        highest = highest if highest < end - 1 else <double>(end - 1)
-        if not (lowest <= highest and fabs(r[axis]) < INFINITY):
+        if not reach_along(&a.grid, axis, <double>r[axis], extent, x_begin if axis == 0 else 0,
+                           x_end if axis == 0 else a.grid.points[axis], &a.first[axis], &last):
             return False
-        a.first[axis] = <long long>lowest
-        a.count[axis] = <long long>highest - a.first[axis] + 1
+        a.count[axis] = last - a.first[axis] + 1
+    row = a.first[1] if a.first[1] < a.rows else a.first[1] % a.rows
+    for y in range(a.count[1]):
+        a.y_start[y] = row * a.grid.points[2]
+        row = row + 1 if row + 1 < a.rows else 0
+    centre = (<double>r[2] - a.grid.origin[2]) / a.grid.resolution
     a.per_radius = per_radius_of(radius)
     per_radius = min(a.per_radius, 1e15)    # no point is known better than to 1e-15 angstrom; xi stays finite
     for axis in range(2):
@@ -178,22 +193,23 @@ cdef inline bint place(Support* a, const double* r, double radius, long long x_b
 cdef inline bint next_block(Support* a) noexcept nogil:
     # The next up to CHUNKS chunks of the support, x outermost, z innermost. False: none left.
     # Every chunk is noted; one beyond the cutoff is overwritten by the next.
-    cdef long long x = a.x, y = a.y, z = a.z, n = 0, row
-    cdef long long n_y = a.count[1], n_z = a.count[2], n_points = a.grid.points[2]
+    cdef long long x = a.x, y = a.y, z = a.z, n = 0, plane
+    cdef long long n_y = a.count[1], n_z = a.count[2], plane_size = a.rows * a.grid.points[2]
     cdef const real* s_y = a.s[1]
     cdef const real* core_y = a.core[1]
     cdef const real* xi_y = a.xi[1]
     cdef const real* s_min = a.s_min
+    cdef const long long* y_start = a.y_start
     cdef const long long* z_start = a.z_start
     cdef real s_x, core_x, xi_x, cutoff_s = a.profile.cutoff_s
     while x < a.count[0] and n < CHUNKS:
         s_x = a.s[0][x]
         core_x = a.core[0][x]
         xi_x = a.xi[0][x]
-        row = ((a.first[0] + x) * a.grid.points[1] + a.first[1] + y) * n_points
+        plane = (a.first[0] + x - a.x_store) * plane_size
         while y < n_y and n < CHUNKS:
             while z < n_z and n < CHUNKS:
-                a.offset[n] = row + z_start[z]
+                a.offset[n] = plane + y_start[y] + z_start[z]
                 a.lane[n] = z * LANES
                 a.xi_x[n] = xi_x
                 a.xi_y[n] = xi_y[y]
@@ -205,7 +221,6 @@ cdef inline bint next_block(Support* a) noexcept nogil:
                 break
             z = 0
             y += 1
-            row += n_points
         if y < n_y:
             break
         y = 0

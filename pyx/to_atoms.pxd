@@ -7,10 +7,11 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 from profile cimport Profile, has_slope, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, group_by_cell, has_weight, is_known,
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, has_weight, is_known,
                     is_nan, sharing_radius, terms_of, weights_of)
 from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
                     vector_of)
+from order cimport sort_by_slab
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
 
@@ -349,14 +350,13 @@ cdef inline void atom_item(Workspace* space, const ToAtoms* call, long long item
 cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) except -1 nogil:
     # cuts the atoms among the threads
     cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
-    cdef long long* start = NULL
     cdef Workspace** spaces
     cdef Interrupt interrupt = listen()
     cdef bint ok = True
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
-    spaces = open_workspaces(grid, n_threads)
-    if call.grad_weights != NULL and call.atoms.n_atoms > 16:
-        ok = group_by_cell(&call.atoms, grid, &call.order, &start)
+    spaces = open_workspaces(grid, n_threads, 0)
+    if call.atoms.n_atoms > 16:
+        ok = sort_by_slab(&call.atoms, grid, &call.order)
     if spaces != NULL and ok and n_threads == 1:
         for item in range(call.atoms.n_atoms):
             if interrupted(&interrupt, 1):
@@ -367,7 +367,6 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
             if not interrupted(&interrupt, 1):
                 atom_item(spaces[threadid()], call, item)
     free(call.order)
-    free(start)
     close_workspaces(spaces, n_threads)
     if spaces == NULL or not ok:
         with gil:

@@ -2,20 +2,23 @@
 # Mirror: cuda/to_grid.cuh.
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport NAN
-from libc.stdlib cimport free
+from libc.math cimport NAN, ceil, sqrt
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from profile cimport has_slope, real
-from support cimport Geometry, Support, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, group_by_channel, has_weight,
+from support cimport Geometry, Support, fill, next_block, place, reach_along
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, has_weight,
                     is_finite, is_nan, sharing_radius, terms_of, weights_of)
+from order cimport (CACHE_BYTES, ROWS, is_large, most_rows, planes_of_window, point_below, rows_of_window,
+                    sort_by_row)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
 from interrupt cimport VISITS, Interrupt, interrupted, listen
-from workspace cimport Workspace, advise_huge_pages, close_workspaces, open_workspaces
+from workspace cimport (Workspace, advise_huge_pages, close_workspaces, end_stream, open_workspaces,
+                        stream)
 
 cdef enum:
-    SLAB_BYTES = 1 << 20    # what a thread writes at a time, to stay in its L2 cache
     RUN_BYTES = 1 << 22     # what a thread writes in a row where there is much, so that two do not share a 2 MiB page
+    STREAM_BYTES = 1 << 26  # of a grid that no cache keeps
     SERIAL = 1 << 15        # voxels below which a second thread costs more than it brings
 
 
@@ -24,8 +27,11 @@ cdef struct ToGrid:
     Tangents u                  # second derivative only
     Tangents v                  # derivatives only
     int derivative              # 0: the density, 1: its derivative along v, 2: its second derivative along u and v
-    long long* order            # index types: atoms by example and channel
+    long long* entry            # atoms of item j: entry[start[j]:start[j + 1]]
     long long* start
+    bint by_row                 # these go by their row; else in their order
+    long long reach             # rows that an atom reaches below its own
+    long long rows              # of the window; 0: no window
     long long group             # channels of an item: evaluated together
     long long planes            # planes of an item
     long long n_groups
@@ -33,27 +39,172 @@ cdef struct ToGrid:
     real* out                   # (B, T, X, Y, Z)
 
 
-cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, long long x_begin,
-                          long long x_end) noexcept nogil:
-    # adds the terms to planes [x_begin, x_end)
+cdef struct Item:               # a slab of planes of channels [k_begin, k_end) of example b
+    long long b
+    long long k_begin
+    long long k_end
+    long long x_begin
+    long long x_end
+    long long written           # rows [0, written) of the grid are
+    real* target                # channel k_begin of what is added to: the window, and when all rows are written the grid
+    long long stride            # voxels between its channels
+
+
+cdef inline long long next_group(const ToGrid* call, long long i, long long group) noexcept nogil:
+    # first one from `group` on in which a term of atom i is not zero
+    cdef const Atoms* atoms = &call.atoms
+    cdef const real* weights = atoms.weights + i * atoms.n_types
+    cdef long long k_begin, k_end
+    if call.group == 1 and call.u.weights == NULL and call.v.weights == NULL:
+        while group < call.n_groups and weights[group] == 0:
+            group += 1
+        return group
+    while group < call.n_groups:
+        k_begin = group * call.group
+        k_end = min(k_begin + call.group, atoms.n_types)
+        if has_weight(atoms, call.v.weights, i, k_begin, k_end) or (
+                call.u.weights != NULL and has_weight(atoms, call.u.weights, i, k_begin, k_end)):
+            break
+        group += 1
+    return group
+
+
+cdef inline bint is_lost(const ToGrid* call, const Terms* terms, long long k) noexcept nogil:
+    # the term of channel k fills it with NaN
+    cdef const real* weight = weights_of(call.atoms.weights, &call.atoms, terms.i, k)
+    cdef const real* u_weight = weights_of(call.u.weights, &call.atoms, terms.i, k)
+    cdef const real* v_weight = weights_of(call.v.weights, &call.atoms, terms.i, k)
+    cdef bint zero = True, finite = True
+    if weight == NULL:
+        return is_nan(call.atoms.coords + 3 * terms.i, terms.radius)
+    zero = weight[0] == 0
+    finite = is_finite(weight[0])
+    if u_weight != NULL:
+        zero = zero and u_weight[0] == 0
+        finite = finite and is_finite(u_weight[0])
+    if v_weight != NULL:
+        zero = zero and v_weight[0] == 0
+        finite = finite and is_finite(v_weight[0])
+    return not zero and (not finite or is_nan(call.atoms.coords + 3 * terms.i, terms.radius))
+
+
+cdef inline bint slabs_of(const ToGrid* call, const Geometry* grid, const Terms* terms, long long* first,
+                          long long* last) noexcept nogil:
+    # those that the terms write to. False: none
+    cdef double extent = sqrt(grid.cutoff_s) * terms.radius / grid.resolution
+    cdef long long k
+    first[0] = 0
+    last[0] = call.n_slabs - 1
+    if call.n_slabs == 1:
+        return True
+    for k in range(terms.k_begin, terms.k_end):
+        if is_lost(call, terms, k):
+            return True
+    if not reach_along(grid, 0, <double>call.atoms.coords[3 * terms.i], extent, 0, grid.points[0], first, last):
+        return False
+    first[0] = first[0] // call.planes
+    last[0] = last[0] // call.planes
+    return True
+
+
+cdef inline void note_terms(ToGrid* call, const Geometry* grid, const Terms* terms, long long group) noexcept nogil:
+    # in the lists of the items that they belong to, or as one more of these while there are no lists
+    cdef long long first, last, slab, item = (terms.b * call.n_groups + group) * call.n_slabs
+    if slabs_of(call, grid, terms, &first, &last):
+        for slab in range(item + first, item + last + 1):
+            if call.entry == NULL:
+                call.start[slab + 2] += 1
+            else:
+                call.entry[call.start[slab + 1]] = terms.i
+                call.start[slab + 1] += 1
+
+
+cdef inline void note_atoms(ToGrid* call, const Geometry* grid, const long long* rows) noexcept nogil:
+    # all of them, in the order `rows`, or in their own
+    cdef const Atoms* atoms = &call.atoms
+    cdef long long b, i, j, group
+    cdef Terms terms, part
+    for b in range(atoms.n_examples):
+        for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
+            i = rows[j] if rows != NULL else j
+            terms = terms_of(atoms, b, i)
+            group = terms.k_begin if atoms.index != NULL else next_group(call, i, 0)
+            while group < (terms.k_end if atoms.index != NULL else call.n_groups):
+                part = sharing_radius(atoms, &terms, group * call.group,
+                                      min((group + 1) * call.group, atoms.n_types), grid.radius_scale)
+                note_terms(call, grid, &part, group)
+                group = terms.k_end if atoms.index != NULL else next_group(call, i, group + 1)
+
+
+cdef inline bint list_atoms(ToGrid* call, const Geometry* grid, long long n_items) noexcept nogil:
+    # Once per call, since a slab that looked for its own atoms would look at all of them: count, add up, note.
+    cdef long long* rows = NULL
+    cdef long long item
+    cdef bint ok = not call.by_row or sort_by_row(&call.atoms, grid, &rows)
+    call.start = <long long*>calloc(n_items + 2, sizeof(long long))
+    if ok and call.start != NULL:
+        note_atoms(call, grid, rows)
+        for item in range(n_items):
+            call.start[item + 2] += call.start[item + 1]
+        call.entry = <long long*>malloc((call.start[n_items + 1] + 1) * sizeof(long long))
+        if call.entry != NULL:
+            note_atoms(call, grid, rows)
+    free(rows)
+    return ok and call.start != NULL and call.entry != NULL
+
+
+cdef inline void add_to_grid(Workspace* space, const ToGrid* call, Item* item) noexcept nogil:
+    # from now on, all rows being written
+    cdef Support* a = &space.support
+    item.stride = a.grid.points[0] * a.grid.points[1] * a.grid.points[2]
+    item.target = call.out + (item.b * call.atoms.n_types + item.k_begin) * item.stride
+    a.x_store = 0
+    a.rows = a.grid.points[1]
+
+
+cdef inline void add_to_window(Workspace* space, const ToGrid* call, Item* item) noexcept nogil:
+    cdef Support* a = &space.support
+    item.stride = call.planes * call.rows * a.grid.points[2]
+    item.target = space.window
+    a.x_store = item.x_begin
+    a.rows = call.rows
+
+
+cdef inline void write_rows(Workspace* space, const ToGrid* call, Item* item, long long end) noexcept nogil:
+    # moves rows [written, end) from the window to the grid
+    cdef const Geometry* grid = &space.support.grid
+    cdef long long row = grid.points[2], volume = grid.points[0] * grid.points[1] * row, k, x, y, n
+    cdef real* source
+    cdef real* target = call.out + (item.b * call.atoms.n_types + item.k_begin) * volume
+    for k in range(item.k_end - item.k_begin):
+        for x in range(item.x_begin, item.x_end):
+            y = item.written
+            while y < end:
+                n = min(end - y, call.rows - y % call.rows)
+                source = space.window + k * item.stride + ((x - item.x_begin) * call.rows + y % call.rows) * row
+                stream(target + k * volume + (x * grid.points[1] + y) * row, source, n * row * sizeof(real))
+                memset(source, 0, n * row * sizeof(real))
+                y += n
+    item.written = max(item.written, end)
+
+
+cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, Item* item) noexcept nogil:
+    # adds the terms to the item
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
     cdef const real* u_weights = weights_of(call.u.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
-    cdef long long plane = a.grid.points[1] * a.grid.points[2], volume = a.grid.points[0] * plane, k
-    cdef double radius = terms.radius
+    cdef long long plane = a.grid.points[1] * a.grid.points[2], k
     cdef real weight, u_weight, v_weight
-    cdef real* grid = call.out + (terms.b * atoms.n_types + terms.k_begin) * volume
     cdef Direction u, v
     for k in range(terms.k_end - terms.k_begin):
-        weight = weights[k] if weights != NULL else <real>1
-        u_weight = u_weights[k] if u_weights != NULL else <real>0
-        v_weight = v_weights[k] if v_weights != NULL else <real>0
-        if (weight != 0 or u_weight != 0 or v_weight != 0) and (
-                is_nan(terms.r, radius) or not is_finite(weight) or not is_finite(u_weight) or not is_finite(v_weight)):
-            fill(grid + k * volume + x_begin * plane, (x_end - x_begin) * plane, <real>NAN)
-    if not radius > 0 or is_nan(terms.r, radius) or not place(a, terms.r, radius, x_begin, x_end):
+        if is_lost(call, terms, terms.k_begin + k):
+            if item.written < a.grid.points[1]:
+                write_rows(space, call, item, a.grid.points[1])
+                add_to_grid(space, call, item)
+            fill(item.target + k * item.stride + item.x_begin * plane, (item.x_end - item.x_begin) * plane, <real>NAN)
+    if not terms.radius > 0 or is_nan(r, terms.radius) or not place(a, r, terms.radius, item.x_begin, item.x_end):
         return
     u.moves = False
     v.moves = False
@@ -78,48 +229,55 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
             v_weight = v_weights[k] if v_weights != NULL else <real>0
             if call.derivative == 0:
                 if weight != 0:
-                    add_block(space.phi, weight, space.phi, 0, a, grid + k * volume)
+                    add_block(space.phi, weight, space.phi, 0, a, item.target + k * item.stride)
             elif call.derivative == 1:
                 if v.moves and weight != 0:     # w phi_v + v_w phi
                     add_block(space.phi_v, weight, &space.phi[0] if v_weights != NULL else &space.phi_v[0], v_weight, a,
-                              grid + k * volume)
+                              item.target + k * item.stride)
                 elif v_weight != 0:
-                    add_block(space.phi, v_weight, space.phi, 0, a, grid + k * volume)
+                    add_block(space.phi, v_weight, space.phi, 0, a, item.target + k * item.stride)
             else:                               # w phi_uv + u_w phi_v + v_w phi_u
                 if (u.moves or v.moves) and weight != 0:
-                    add_block(space.phi_uv, weight, space.phi_uv, 0, a, grid + k * volume)
+                    add_block(space.phi_uv, weight, space.phi_uv, 0, a, item.target + k * item.stride)
                 if v.moves and u_weight != 0:
-                    add_block(space.phi_v, u_weight, space.phi_v, 0, a, grid + k * volume)
+                    add_block(space.phi_v, u_weight, space.phi_v, 0, a, item.target + k * item.stride)
                 if u.moves and v_weight != 0:
-                    add_block(space.phi_u, v_weight, space.phi_u, 0, a, grid + k * volume)
+                    add_block(space.phi_u, v_weight, space.phi_u, 0, a, item.target + k * item.stride)
 
 
-cdef inline void fill_item(Workspace* space, const ToGrid* call, long long item) noexcept nogil:
-    # item = (example, group of channels, slab of planes)
+cdef inline void fill_item(Workspace* space, const ToGrid* call, long long number) noexcept nogil:
     cdef const Atoms* atoms = &call.atoms
     cdef const Geometry* grid = &space.support.grid
-    cdef long long slab = item % call.n_slabs, group = item // call.n_slabs % call.n_groups
-    cdef long long b = item // call.n_slabs // call.n_groups, k_begin, k_end, x_begin, x_end, plane, k, j
+    cdef long long slab = number % call.n_slabs, group = number // call.n_slabs % call.n_groups, j, k, row
+    cdef long long plane = grid.points[1] * grid.points[2]
     cdef Terms terms
-    k_begin = group * call.group
-    k_end = min(k_begin + call.group, atoms.n_types)
-    x_begin = slab * call.planes
-    x_end = min(x_begin + call.planes, grid.points[0])
-    plane = grid.points[1] * grid.points[2]
-    for k in range(b * atoms.n_types + k_begin, b * atoms.n_types + k_end):
-        memset(call.out + (k * grid.points[0] + x_begin) * plane, 0, (x_end - x_begin) * plane * sizeof(real))
-    if atoms.index != NULL:
-        for j in range(call.start[b * atoms.n_types + k_begin], call.start[b * atoms.n_types + k_end]):
-            terms = terms_of(atoms, grid, b, call.order[j])
-            terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
-            add_atom(space, call, &terms, x_begin, x_end)
-        return
-    for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-        if call.group > 1 or has_weight(atoms, call.v.weights, j, k_begin, k_end) or (
-                call.u.weights != NULL and has_weight(atoms, call.u.weights, j, k_begin, k_end)):
-            terms = terms_of(atoms, grid, b, j)
-            terms = sharing_radius(atoms, &terms, k_begin, k_end, grid.radius_scale)
-            add_atom(space, call, &terms, x_begin, x_end)
+    cdef Item item
+    item.b = number // call.n_slabs // call.n_groups
+    item.k_begin = group * call.group
+    item.k_end = min(item.k_begin + call.group, atoms.n_types)
+    item.x_begin = slab * call.planes
+    item.x_end = min(item.x_begin + call.planes, grid.points[0])
+    item.written = 0
+    if call.rows > 0:
+        add_to_window(space, call, &item)
+    else:
+        item.written = grid.points[1]
+        add_to_grid(space, call, &item)
+        for k in range(item.k_end - item.k_begin):
+            memset(item.target + k * item.stride + item.x_begin * plane, 0,
+                   (item.x_end - item.x_begin) * plane * sizeof(real))
+    for j in range(call.start[number], call.start[number + 1]):
+        terms = terms_of(atoms, item.b, call.entry[j])
+        terms = sharing_radius(atoms, &terms, item.k_begin, item.k_end, grid.radius_scale)
+        if 0 < call.rows < grid.points[1]:
+            row = point_below(grid, 1, <double>atoms.coords[3 * terms.i + 1]) - call.reach
+            if row >= item.written + ROWS:
+                write_rows(space, call, &item, row)
+        add_atom(space, call, &terms, &item)
+    if item.written < grid.points[1]:
+        write_rows(space, call, &item, grid.points[1])
+    if call.rows > 0:
+        end_stream()
 
 
 cdef inline bint is_dense(const ToGrid* call) noexcept nogil:
@@ -140,22 +298,27 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     cdef long long volume = grid.points[0] * grid.points[1] * grid.points[2]
     cdef Workspace** spaces
     cdef Interrupt interrupt = listen()
-    cdef bint ok = True
+    cdef bint ok, past_cache
     if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
         n_threads = 1
     call.group = 1
     if is_dense(call):
-        call.group = max(1, min(call.atoms.n_types, SLAB_BYTES // plane_bytes))
-    call.planes = max(1, min(grid.points[0], SLAB_BYTES // (plane_bytes * call.group)))
+        call.group = max(1, min(call.atoms.n_types, CACHE_BYTES // plane_bytes))
+    call.by_row = is_large(grid)
+    past_cache = call.atoms.n_examples * call.atoms.n_types * volume > STREAM_BYTES // <long long>sizeof(real)
+    call.planes = max(1, min(grid.points[0], CACHE_BYTES // (plane_bytes * call.group)))
+    if past_cache:
+        call.reach = <long long>ceil(most_rows(&call.atoms, grid))
+        call.rows = rows_of_window(&call.atoms, grid) if call.by_row else grid.points[1]
+        call.planes = planes_of_window(grid, call.rows, call.group)
     call.n_groups = (call.atoms.n_types + call.group - 1) // call.group
     if n_threads > 1 and call.atoms.n_examples * call.n_groups < 4 * n_threads:
         call.planes = max(1, min(call.planes, grid.points[0] * call.atoms.n_examples * call.n_groups
                                  // (4 * n_threads)))
     call.n_slabs = (grid.points[0] + call.planes - 1) // call.planes
     n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
-    spaces = open_workspaces(grid, n_threads)
-    if call.atoms.index != NULL:
-        ok = group_by_channel(&call.atoms, &call.order, &call.start)
+    spaces = open_workspaces(grid, n_threads, call.group * call.planes * call.rows * grid.points[2])
+    ok = list_atoms(call, grid, n_items)
     if spaces != NULL and ok:
         advise_huge_pages(call.out, call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real))
         if n_threads == 1:
@@ -168,7 +331,7 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
             for item in prange(n_items, schedule="dynamic", chunksize=run, num_threads=n_threads):
                 if not interrupted(&interrupt, VISITS):
                     fill_item(spaces[threadid()], call, item)
-    free(call.order)
+    free(call.entry)
     free(call.start)
     close_workspaces(spaces, n_threads)
     if spaces == NULL or not ok:

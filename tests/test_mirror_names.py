@@ -11,6 +11,7 @@ ALONE = {
     "pyx": {
         "block": "a block of chunks, in vectors of the compiler's; threads on the GPU",
         "workspace": "its memory",
+        "order": "in which atoms are visited, so that neighbours share what is in a cache",
         "interrupt": "a launch returns at once and cannot be stopped",
     },
     "cuda": {"tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn"},
@@ -24,7 +25,7 @@ DIFFERENCES = (
         {"real_abs", "real_ceil", "real_exp", "real_floor", "real_fma", "real_max", "real_min"},
         "one name for both precisions; on the CPU these are computed in double precision",
     ),
-    ("support", "pyx", {"fill_axis", "next_block", "chunk_of"}, "blocks of chunks over tables, one an axis"),
+    ("support", "pyx", {"fill_axis", "next_block", "chunk_of", "reach_along"}, "blocks of chunks over tables, one an axis"),
     (
         "support",
         "cuda",
@@ -43,13 +44,19 @@ DIFFERENCES = (
         {"read_once", "channel_of", "good_radius"},
         "reported where it is read: nobody waits for the GPU, and nobody has copied indices and offsets",
     ),
-    (
-        "atoms",
-        "pyx",
-        {"sort_by_key", "group_by_channel", "cells_per_axis", "cell", "group_by_cell"},
-        "one order for all threads; a block of the GPU looks for its own atoms",
-    ),
     ("to_grid", "pyx", {"is_dense"}, "how many channels go together depends on the weights; on the GPU always GROUP"),
+    (
+        "to_grid",
+        "pyx",
+        {"next_group", "is_lost", "slabs_of", "note_terms", "note_atoms", "list_atoms"},
+        "items know their atoms beforehand; a block of the GPU looks for its own",
+    ),
+    (
+        "to_grid",
+        "pyx",
+        {"add_to_grid", "add_to_window", "write_rows"},
+        "where a thread adds up what it writes; on the GPU in registers",
+    ),
     ("to_grid", "cuda", {"corner_of", "store"}, "a thread writes what it holds in registers"),
     ("to_grid", "cuda", {"profile_along"}, "phi_u, phi_v and phi_uv of a voxel; fill_phi_v and fill_phi_uv of a block"),
     ("to_atoms", "pyx", {"to_atoms", "atom_item"}, "the loop over atoms; on the GPU the launch is one"),
