@@ -1,6 +1,7 @@
 # The atoms of a call: who belongs to which example, their channels, weights and radii. Mirror: cuda/atoms.cuh.
 
 from profile cimport real
+from support cimport Geometry
 
 
 cdef struct Atoms:

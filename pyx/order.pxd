@@ -11,11 +11,12 @@ from libc.math cimport ceil, floor, sqrt
 from libc.stdlib cimport calloc, free, malloc
 from profile cimport real
 from support cimport Geometry
-from atoms cimport Atoms, first_atom
+from atoms cimport Atoms, Terms, first_atom, terms_of
 
 cdef enum:
     CACHE_BYTES = 1 << 20   # what a thread reads and writes at a time, to stay in its L2 cache
     ROWS = 8                # that a window moves at a time
+    CELL = 8                # points along an axis
 
 
 cdef inline bint is_large(const Geometry* grid) noexcept nogil:
@@ -77,38 +78,61 @@ cdef inline bint sort_by_key(const long long* key, const long long* before, long
 cdef inline bint sort_by_row(const Atoms* atoms, const Geometry* grid, long long** order) noexcept nogil:
     # the atoms, example by example, by their row
     cdef long long b, i
+    cdef Terms terms
     cdef long long* start = NULL
     cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
     cdef bint ok = key != NULL
     if ok:
         for b in range(atoms.n_examples):
             for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                key[i] = b * grid.points[1] + point_below(grid, 1, <double>atoms.coords[3 * i + 1])
+                terms = terms_of(atoms, grid, b, i)
+                key[i] = b * grid.points[1] + point_below(grid, 1, terms.r[1])
         ok = sort_by_key(key, NULL, atoms.n_atoms, atoms.n_examples * grid.points[1], order, &start)
     free(start)
     free(key)
     return ok
 
 
-cdef inline bint sort_by_slab(const Atoms* atoms, const Geometry* grid, long long** order) noexcept nogil:
-    # the atoms, example by example and, where they read one channel, channel by channel, by their slab, then their row
-    cdef long long b, i, channel, planes, n_slabs, n_channels = atoms.n_types if atoms.index != NULL else 1
+cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, long long** order) noexcept nogil:
+    # The atoms, example by example and, where they read one channel, channel by channel: slab by slab, in it along y,
+    # and to and fro along x and z, in cells of CELL points an axis, or more so that they are not many more than atoms.
+    cdef long long b, i, x, y, z, slab, window, planes, n_slabs, n_y, n_z, n_cells, side = CELL
+    cdef long long n_channels = atoms.n_types if atoms.index != NULL else 1
+    cdef Terms terms
     cdef long long* start = NULL
-    cdef long long* rows = NULL
+    cdef long long* cells = NULL
     cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
     cdef bint ok = key != NULL
-    planes = planes_of_window(grid, rows_of_window(atoms, grid), 1 if atoms.index != NULL else atoms.n_types)
-    n_slabs = (grid.points[0] + planes - 1) // planes
-    if n_slabs > 1:
-        ok = ok and sort_by_row(atoms, grid, &rows)
+    window = planes_of_window(grid, rows_of_window(atoms, grid), 1 if atoms.index != NULL else atoms.n_types)
+    while True:
+        planes = (window + side - 1) // side
+        n_slabs = (grid.points[0] + side * planes - 1) // (side * planes)
+        n_y = (grid.points[1] + side - 1) // side
+        n_z = (grid.points[2] + side - 1) // side
+        n_cells = n_slabs * n_y * planes * n_z
+        if n_cells <= 8 * (atoms.n_atoms + CELL * CELL):
+            break
+        side *= 2
     if ok:
         for b in range(atoms.n_examples):
             for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                channel = max(atoms.index[i], 0) if atoms.index != NULL else 0
-                key[i] = (b * n_channels + channel) * n_slabs + point_below(
-                    grid, 0, <double>atoms.coords[3 * i]) // planes
-        ok = sort_by_key(key, rows, atoms.n_atoms, atoms.n_examples * n_channels * n_slabs, order, &start)
+                terms = terms_of(atoms, grid, b, i)
+                x = point_below(grid, 0, terms.r[0]) // side
+                y = point_below(grid, 1, terms.r[1]) // side
+                z = point_below(grid, 2, terms.r[2]) // side
+                slab = x // planes
+                x = x % planes if y % 2 == 0 else planes - 1 - x % planes
+                z = z if x % 2 == 0 else n_z - 1 - z
+                key[i] = ((slab * n_y + y) * planes + x) * n_z + z
+        ok = sort_by_key(key, NULL, atoms.n_atoms, n_cells, &cells, &start)
+        free(start)
+        start = NULL
+    if ok:
+        for b in range(atoms.n_examples):
+            for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
+                key[i] = b * n_channels + (max(atoms.index[i], 0) if atoms.index != NULL else 0)
+        ok = sort_by_key(key, cells, atoms.n_atoms, atoms.n_examples * n_channels, order, &start)
     free(start)
-    free(rows)
+    free(cells)
     free(key)
     return ok

@@ -144,14 +144,15 @@ cdef inline bint reach_along(const Geometry* grid, int axis, double r, double ex
     return True
 
 
-cdef inline bint place(Support* a, const real* r, double radius, long long x_begin, long long x_end) noexcept nogil:
-    # Clip the support of an atom at r to the grid and to planes [x_begin, x_end); fill its tables. False: nothing left.
+cdef inline bint place(Support* a, const double* r, double radius, long long x_begin, long long x_end) noexcept nogil:
+    # Clip the support of an atom at r, relative to the centre, to the grid and to planes [x_begin, x_end); fill its
+    # tables. False: nothing left.
     cdef double centre, extent, per_radius
     cdef long long last, end, chunk, start, valid, nearest, row, y
     cdef int axis, i
     extent = a.reach * radius / a.grid.resolution
     for axis in range(3):
-        if not reach_along(&a.grid, axis, <double>r[axis], extent, x_begin if axis == 0 else 0,
+        if not reach_along(&a.grid, axis, r[axis], extent, x_begin if axis == 0 else 0,
                            x_end if axis == 0 else a.grid.points[axis], &a.first[axis], &last):
             return False
         a.count[axis] = last - a.first[axis] + 1
@@ -159,7 +160,7 @@ cdef inline bint place(Support* a, const real* r, double radius, long long x_beg
     for y in range(a.count[1]):
         a.y_start[y] = row * a.grid.points[2]
         row = row + 1 if row + 1 < a.rows else 0
-    centre = (<double>r[2] - a.grid.origin[2]) / a.grid.resolution
+    centre = (r[2] - a.grid.origin[2]) / a.grid.resolution
     a.per_radius = per_radius_of(radius)
     per_radius = min(a.per_radius, 1e15)    # no point is known better than to 1e-15 angstrom; xi stays finite
     for axis in range(2):

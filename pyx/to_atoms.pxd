@@ -11,7 +11,7 @@ from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of,
                     is_nan, sharing_radius, terms_of, weights_of)
 from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
                     vector_of)
-from order cimport sort_by_slab
+from order cimport sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
 
@@ -356,7 +356,7 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
     spaces = open_workspaces(grid, n_threads, 0)
     if call.atoms.n_atoms > 16:
-        ok = sort_by_slab(&call.atoms, grid, &call.order)
+        ok = sort_by_cell(&call.atoms, grid, &call.order)
     if spaces != NULL and ok and n_threads == 1:
         for item in range(call.atoms.n_atoms):
             if interrupted(&interrupt, 1):

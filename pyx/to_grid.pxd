@@ -46,7 +46,7 @@ cdef struct Item:               # a slab of planes of channels [k_begin, k_end) 
     long long x_begin
     long long x_end
     long long written           # rows [0, written) of the grid are
-    real* target                # channel k_begin of what is added to: the window, and when all rows are written the grid
+    real* target                # channel k_begin of what is added to: the window or, all rows written, the grid
     long long stride            # voxels between its channels
 
 
@@ -76,7 +76,7 @@ cdef inline bint is_lost(const ToGrid* call, const Terms* terms, long long k) no
     cdef const real* v_weight = weights_of(call.v.weights, &call.atoms, terms.i, k)
     cdef bint zero = True, finite = True
     if weight == NULL:
-        return is_nan(call.atoms.coords + 3 * terms.i, terms.radius)
+        return is_nan(terms.r, terms.radius)
     zero = weight[0] == 0
     finite = is_finite(weight[0])
     if u_weight != NULL:
@@ -85,7 +85,7 @@ cdef inline bint is_lost(const ToGrid* call, const Terms* terms, long long k) no
     if v_weight != NULL:
         zero = zero and v_weight[0] == 0
         finite = finite and is_finite(v_weight[0])
-    return not zero and (not finite or is_nan(call.atoms.coords + 3 * terms.i, terms.radius))
+    return not zero and (not finite or is_nan(terms.r, terms.radius))
 
 
 cdef inline bint slabs_of(const ToGrid* call, const Geometry* grid, const Terms* terms, long long* first,
@@ -100,7 +100,7 @@ cdef inline bint slabs_of(const ToGrid* call, const Geometry* grid, const Terms*
     for k in range(terms.k_begin, terms.k_end):
         if is_lost(call, terms, k):
             return True
-    if not reach_along(grid, 0, <double>call.atoms.coords[3 * terms.i], extent, 0, grid.points[0], first, last):
+    if not reach_along(grid, 0, terms.r[0], extent, 0, grid.points[0], first, last):
         return False
     first[0] = first[0] // call.planes
     last[0] = last[0] // call.planes
@@ -127,7 +127,7 @@ cdef inline void note_atoms(ToGrid* call, const Geometry* grid, const long long*
     for b in range(atoms.n_examples):
         for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
             i = rows[j] if rows != NULL else j
-            terms = terms_of(atoms, b, i)
+            terms = terms_of(atoms, grid, b, i)
             group = terms.k_begin if atoms.index != NULL else next_group(call, i, 0)
             while group < (terms.k_end if atoms.index != NULL else call.n_groups):
                 part = sharing_radius(atoms, &terms, group * call.group,
@@ -204,7 +204,8 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
                 write_rows(space, call, item, a.grid.points[1])
                 add_to_grid(space, call, item)
             fill(item.target + k * item.stride + item.x_begin * plane, (item.x_end - item.x_begin) * plane, <real>NAN)
-    if not terms.radius > 0 or is_nan(r, terms.radius) or not place(a, r, terms.radius, item.x_begin, item.x_end):
+    if not terms.radius > 0 or is_nan(terms.r, terms.radius) or not place(a, terms.r, terms.radius, item.x_begin,
+                                                                          item.x_end):
         return
     u.moves = False
     v.moves = False
@@ -267,10 +268,10 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
             memset(item.target + k * item.stride + item.x_begin * plane, 0,
                    (item.x_end - item.x_begin) * plane * sizeof(real))
     for j in range(call.start[number], call.start[number + 1]):
-        terms = terms_of(atoms, item.b, call.entry[j])
+        terms = terms_of(atoms, grid, item.b, call.entry[j])
         terms = sharing_radius(atoms, &terms, item.k_begin, item.k_end, grid.radius_scale)
         if 0 < call.rows < grid.points[1]:
-            row = point_below(grid, 1, <double>atoms.coords[3 * terms.i + 1]) - call.reach
+            row = point_below(grid, 1, terms.r[1]) - call.reach
             if row >= item.written + ROWS:
                 write_rows(space, call, &item, row)
         add_atom(space, call, &terms, &item)

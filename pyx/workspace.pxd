@@ -24,7 +24,7 @@ cdef extern from *:
     #if defined(__SSE2__)
     #include <emmintrin.h>
     #endif
-    /* Copy past the caches, whole cache lines; what a cache does not hold would be read into it before it is written. */
+    /* Copy past the caches, line by line; what a cache does not hold would be read into it before it is written. */
     static inline void stream(void* target, const void* source, size_t n) {
     #if defined(__SSE2__)
         char* to = (char*)target;
@@ -33,7 +33,8 @@ cdef extern from *:
         head = head < n ? head : n;
         memcpy(to, from, head);
         for (to += head, from += head, n -= head; n >= 64; to += 64, from += 64, n -= 64)
-            for (int i = 0; i < 64; i += 16) _mm_stream_si128((__m128i*)(to + i), _mm_loadu_si128((const __m128i*)(from + i)));
+            for (int i = 0; i < 64; i += 16)
+                _mm_stream_si128((__m128i*)(to + i), _mm_loadu_si128((const __m128i*)(from + i)));
         memcpy(to, from, n);
     #else
         memcpy(target, source, n);

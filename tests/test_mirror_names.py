@@ -44,12 +44,11 @@ DIFFERENCES = (
         {"read_once", "channel_of", "good_radius"},
         "reported where it is read: nobody waits for the GPU, and nobody has copied indices and offsets",
     ),
-    ("to_grid", "pyx", {"is_dense"}, "how many channels go together depends on the weights; on the GPU always GROUP"),
     (
         "to_grid",
         "pyx",
-        {"next_group", "is_lost", "slabs_of", "note_terms", "note_atoms", "list_atoms"},
-        "items know their atoms beforehand; a block of the GPU looks for its own",
+        {"is_dense", "next_group", "is_lost", "slabs_of", "note_terms", "note_atoms", "list_atoms"},
+        "items know their atoms and channels beforehand; a block of the GPU looks for its own",
     ),
     (
         "to_grid",

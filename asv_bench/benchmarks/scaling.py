@@ -3,7 +3,25 @@
 import numpy as np
 import torch
 
-from .workloads import DEVICES, PASSES, WORKLOADS, Workload, make_inputs, make_pass, prepare, require_device, seconds
+from .workloads import (
+    DEVICES,
+    PASSES,
+    WORKLOADS,
+    Workload,
+    make_inputs,
+    make_memset,
+    make_pass,
+    prepare,
+    require_device,
+    seconds,
+)
+
+BOXES = (24, 48, 96, 192)
+
+
+def crowded(box):
+    """Return a box, in Å, with as many atoms per volume as a hydrated protein has."""
+    return Workload((round(0.03 * box**3),), 4, 0.5, float(box))
 
 
 class Atoms:
@@ -37,6 +55,49 @@ class AtomsSlope:
             workload = Workload((count,), 14)
             times.append(seconds(make_pass(name, workload, make_inputs(workload, torch.float32, device)), budget=1.0))
         return float(np.polyfit(np.log(self.counts), np.log(times), 1)[0])
+
+
+class Boxes:
+    """Time in boxes of 24 to 192 Å with 0.03 atoms per Å³, 4 channels, 0.5 Å, one thread, over the number of atoms."""
+
+    params = (PASSES[:-1], BOXES)
+    param_names = ("pass", "box")
+    unit = "ns per atom"
+
+    def setup(self, name, box):
+        self.run = prepare(name, crowded(box), threads=1)
+
+    def track_time_per_atom(self, name, box):
+        return 1e9 * seconds(self.run, budget=1.0) / crowded(box).atoms[0]
+
+
+class BoxesFloor:
+    """Time of setting the grid of `Boxes` to zero, over the number of its atoms: what no density can be below."""
+
+    params = (BOXES,)
+    param_names = ("box",)
+    unit = "ns per atom"
+
+    def setup(self, box):
+        torch.set_num_threads(1)
+        self.memset = make_memset(crowded(box), "cpu", fresh=False)
+
+    def track_zero_per_atom(self, box):
+        return 1e9 * seconds(self.memset, budget=1.0) / crowded(box).atoms[0]
+
+
+class ManyLigands:
+    """Time of a batch of 1024 ligands of 40 atoms, 4 channels, points 1 Å apart."""
+
+    params = (PASSES, DEVICES)
+    param_names = ("pass", "device")
+    repeat = (3, 20, 2.0)
+
+    def setup(self, name, device):
+        self.run = prepare(name, Workload((40,) * 1024, 4, 1.0, 23.0, "ragged"), device=device)
+
+    def time_many_ligands(self, name, device):
+        self.run()
 
 
 class Channels:
