@@ -1,4 +1,4 @@
-"""Grids that no cache holds, which pass through a window: the numbers of small grids with the same points, same bits."""
+"""Grids that no cache holds pass through a window: the numbers of small grids with the same points, and same bits."""
 
 import functools
 

@@ -25,7 +25,12 @@ DIFFERENCES = (
         {"real_abs", "real_ceil", "real_exp", "real_floor", "real_fma", "real_max", "real_min"},
         "one name for both precisions; on the CPU these are computed in double precision",
     ),
-    ("support", "pyx", {"fill_axis", "next_block", "chunk_of", "reach_along"}, "blocks of chunks over tables, one an axis"),
+    (
+        "support",
+        "pyx",
+        {"fill_axis", "next_block", "chunk_of", "reach_along"},
+        "blocks of chunks over tables, one an axis",
+    ),
     (
         "support",
         "cuda",
