@@ -139,17 +139,20 @@ def test_every_kernel_and_its_grid(devices, journal):
 def test_nothing_to_do_launches_nothing(devices, journal):
     scene = Scene()
     arguments = list(scene.arguments())
-    arguments[7] = 0
-    kernels(devices[0]).density_relevance(*arguments[:5], 1, 1, *arguments[5:10], 1)
+    arguments[8] = 0
+    kernels(devices[0]).density_relevance(*arguments[:6], 1, 1, *arguments[6:11], 1)
     assert journal.read("launch") == []
 
 
 def test_too_many_blocks_is_an_error(devices):
     scene = Scene()
     arguments = list(scene.arguments())
-    arguments[6] = 2**31
+    arguments[7] = 2**31
     with pytest.raises(ValueError, match=r"density: \d+ blocks; expected at most 2147483647"):
         kernels(devices[0]).density(*arguments)
+    arguments[5], arguments[7], arguments[8] = 8, 2**30, 1
+    with pytest.raises(ValueError, match="1073741824 examples with a centre each; expected at most 715827882"):
+        kernels(devices[0]).density_relevance(*arguments[:6], 1, 1, *arguments[6:11], 1)
 
 
 def test_context_is_pushed_for_the_launch_only(devices, journal):
@@ -400,7 +403,7 @@ def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, handles,
 
 def test_arguments_that_are_too_few_launch_nothing(devices, journal):
     run = kernels(devices[0])
-    with pytest.raises(Exception, match="pack expected 12 items"):
+    with pytest.raises(Exception, match="pack expected 13 items"):
         run.density(*Scene().arguments()[:-1])
     assert journal.read("launch") == [] and journal.stack_depth() == 0
 
