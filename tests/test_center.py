@@ -197,3 +197,12 @@ def test_centers_as_numbers_under_transforms():
     found = torch.func.vmap(lambda c: gg.coords2grid(maker, c, *scene.inputs[1:]))(centers)
     for i in range(2):
         assert_close(found[i], gg.coords2grid(maker, centers[i], *scene.inputs[1:]), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zeros_without_memory(dtype):
+    maker, atoms = gg.GridMaker(0.5, 3.0), (torch.zeros(1, 3), torch.tensor([0]), torch.ones(1))
+    expected = maker.forward((0.0, 0.0, 0.0), *atoms, n_types=1)
+    center = torch._efficientzerotensor(3, dtype=dtype)
+    assert torch.equal(maker.forward(center, *atoms, n_types=1), expected)
+    assert torch.equal(gg.coords2grid(maker, center, *atoms, n_types=1), expected)

@@ -302,7 +302,7 @@ def _centered(
             center = center.unsqueeze(1) if batch is None else center.index_select(0, batch)
         return (coords - center).to(coords.dtype), None, _ZERO
     if center.dim() == 1 and center.is_cpu and ops.is_plain(center):
-        return coords, None, tuple(center.tolist())
+        return coords, None, tuple(center.clone().tolist())  # zeros without memory have no numbers before
     return coords, center.double().expand(n_examples, 3), _ZERO
 
 

@@ -247,8 +247,15 @@ def cases(draw, hostile=True, precisions=tuple(HOSTILE)):
     arrays = {name: array for name, array in case.floats.items() if array.size}
     if where != "center":
         del arrays["center"]
-    spoils = st.tuples(st.sampled_from(sorted(arrays)), st.integers(0, 10**4), st.sampled_from(HOSTILE[dtype.name]))
-    for name, place, value in draw(st.lists(spoils, max_size=4)) if hostile else ():
+    numbers = st.sampled_from(HOSTILE[dtype.name])
+    spoils = st.tuples(st.sampled_from(sorted(arrays)), st.integers(0, 10**4), numbers)
+    changes = draw(st.lists(spoils, max_size=4)) if hostile else []
+    if hostile and n_atoms and not draw(st.integers(0, 3)):  # position and radius of one atom
+        i, axes = draw(st.integers(0, n_atoms - 1)), draw(st.sets(st.integers(0, 2), min_size=1))
+        far = st.sampled_from([np.inf, -np.inf, np.nan, 1e20])
+        changes += [("coords", 3 * i + axis, draw(far)) for axis in sorted(axes)]
+        changes.append(("radii", i, draw(st.sampled_from([np.inf, np.nan, 1e20, 1e-20]))))
+    for name, place, value in changes:
         if name == "radii" and value <= 0:
             value = abs(value) or 1e-20  # what each text does with a radius <= 0 is told by a test of its own
         arrays[name].reshape(-1)[place % arrays[name].size] = value

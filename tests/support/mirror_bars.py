@@ -218,8 +218,8 @@ class Bars:
             "2 weights": (self.product(grad, self.e_phi_v) + eps * self.product(grad, self.phi_v), grad, by_s),
             "1 coords": (2 / radius * (grad_w * (e1 * xi + p1 * self.e_xi + eps * p1 * xi) + tiny), grad_w, by_axis),
             "1 radii": (unit * 2 / radius * (grad_w * (e1 * s + p1 * self.e_s + eps * p1 * s) + tiny), grad_w, by_s),
-            "2 coords": (r_inner / radius / radius, r_inner / eps, by_axis | by_s[..., None]),
-            "2 radii": (unit * radius_inner / radius / radius, radius_inner / eps, by_s),
+            "2 coords": (r_inner / radius / radius, np.maximum(r_inner / eps, q), by_axis | by_s[..., None]),
+            "2 radii": (unit * radius_inner / radius / radius, np.maximum(radius_inner / eps, q), by_s),
         }
         for key, (term, high, torn) in terms.items():
             name = f"order {key[0]} grad_{key[2:]}"
