@@ -253,8 +253,10 @@ def predict(case, device, kernels):
 def kept(device_name):
     """Return what tools/gpu_prediction.json predicts for a device, by case, None for one it does not know."""
     known = json.loads(KEPT.read_text(encoding="utf-8"))
-    names = [name for name in DEVICES if all(word in device_name for word in name.split()[:2] if word != "SXM")]
-    return {case: Prediction(**found[names[0]]) for case, found in known.items()} if names else None
+    for name in next(iter(known.values())):
+        if all(word in device_name for word in name.removesuffix(" SXM").removesuffix(" 40 GB").split()):
+            return {case: Prediction(**found[name]) for case, found in known.items()}
+    return None
 
 
 def table(names=("H100 SXM", "H200")):
