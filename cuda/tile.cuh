@@ -1,11 +1,12 @@
 // A tile of voxels of one example and the atoms that reach it: what the kernels of to_grid.cuh share.
 //
-//      z ->  ________________ ________________     grid:   cut into tiles, a block of threads each (DENSITY_THREADS)
-//     y     | brick of warp 0| next tile ...  |    tile:   BRICKS_Y bricks along y, as many along x as there are warps
-//     |     |________________|                |    brick:  BRICK_X x BRICK_Y x TILE_Z voxels, a warp each
-//     v     | brick of warp 1|                |    thread: VOXELS of them in a row, for GROUP channels in registers
-//           |________________|________________|    atoms:  those that reach the tile are listed in shared memory, in
-//     x: into the page; warp BRICKS_Y begins the next layer    their order; a warp visits those that reach its brick
+//      z ->  ________ ________ ________         grid:   cut into tiles, a block of threads each (DENSITY_THREADS)
+//     y     | warp 0 | warp 1 | next tile       tile:   BRICKS_Z bricks along z, BRICKS_Y along y, as many along x as
+//     |     |________|________|________                 the warps make
+//     v     | warp 2 | warp 3 |                 brick:  BRICK_X x BRICK_Y x BRICK_Z voxels, a warp each
+//           |________|________|________         thread: VOXELS of them in a row, for GROUP channels in registers
+//     x: into the page, where warp 4 begins     atoms:  those that reach the tile are listed in shared memory, in their
+//                                                       order; a warp visits those that reach its brick
 #pragma once
 #include "support.cuh"
 
@@ -16,15 +17,18 @@ enum {
     TANGENT_BLOCKS = 8 / sizeof(real),  // 128, 255
     MAX_WARPS = DENSITY_THREADS / 32,
     VOXELS = 16 / sizeof(real),         // of one thread: one 16-byte store
-    BRICK_X = 2,                        // voxels of a warp: BRICK_X x BRICK_Y x TILE_Z
+    BRICK_X = 4,                        // voxels of a warp: nearly a cube, which few atoms reach
     BRICK_Y = VOXELS,
-    BRICKS_Y = 4,                       // bricks of a tile along y; along x as many as there are warps
+    BRICK_Z = 8,                        // 32 bytes or more, a sector of memory
+    BRICKS_Y = 2,                       // bricks of a tile
+    BRICKS_Z = 2,
     TILE_Y = BRICK_Y * BRICKS_Y,
-    TILE_Z = 16,
-    LISTED = 2048 / sizeof(real)        // atoms listed at a time
+    TILE_Z = BRICK_Z * BRICKS_Z,
+    LISTED = 2048 / sizeof(real),       // atoms listed at a time
+    NAN_CHANNELS = 256                  // channels that are searched for NaN at a time
 };
 
-__host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (threads / 32 / BRICKS_Y); }
+__host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (threads / 32 / (BRICKS_Y * BRICKS_Z)); }
 
 struct Listed {
     Position position;
@@ -44,7 +48,7 @@ struct Tile {               // in shared memory
     unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
     int kept[MAX_WARPS];
     int next;                               // first atom not listed for want of room
-    unsigned nan_bits;                      // bit k: channel k of 32 is NaN
+    unsigned nan_bits[NAN_CHANNELS / 32];   // bit k % 32 of word k / 32: channel k of NAN_CHANNELS is NaN
     long long b;                            // example
     double center[3];                       // of its grid
     real origin_low[3];                     // what scalars.origin lacks
@@ -198,32 +202,24 @@ __device__ __forceinline__ int list_atoms(Tile &tile, const Atoms &atoms, const 
 }
 
 __device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_weights, const real *v_weights,
-                                            long long b, long long i, int k_begin, bool nan)
+                                            long long i, int k_begin)
 {
-    // Bit k: atom i has a weight in channel k_begin + k, directions included; nan: one that is not finite or
-    // has a radius by type that is none. A warp asks together.
+    // bit k: atom i has a weight in channel k_begin + k, directions included. A warp asks together
     const int k = k_begin + threadIdx.x % 32;
-    real weight = 0, u_weight = 0, v_weight = 0, radius = 1;
-    if (k < atoms.n_types) {
-        weight = atoms.weights[i * atoms.n_types + k];
-        u_weight = u_weights != nullptr ? u_weights[i * atoms.n_types + k] : (real)0;
-        v_weight = v_weights != nullptr ? v_weights[i * atoms.n_types + k] : (real)0;
-    }
-    bool bit = weight != 0 || u_weight != 0 || v_weight != 0;
-    if (nan && bit) {
-        if (atoms.radius_by_type)
-            radius = good_radius(atoms, atoms.radii[radius_slot(atoms, b, i, k)]);
-        bit = !is_finite(weight) || !is_finite(u_weight) || !is_finite(v_weight) || radius != radius;
-    }
+    const long long at = i * atoms.n_types + k;
+    bool bit = false;
+    if (k < atoms.n_types)
+        bit = atoms.weights[at] != 0 || (u_weights != nullptr && u_weights[at] != 0)
+              || (v_weights != nullptr && v_weights[at] != 0);
     return __ballot_sync(0xffffffffu, bit);
 }
 
 __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *u_weights, const real *v_weights,
                                           int k_begin, int count)
 {
-    // tile.bits of the listed atoms and channels [k_begin, k_begin + 32); whoever read those before has passed a barrier
-    // since: of list_atoms where the list is another, else of find_nan_bits
+    // tile.bits of the listed atoms and channels [k_begin, k_begin + 32)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncthreads();
     if (atoms.index != nullptr) {
         for (int j = threadIdx.x; j < count; j += blockDim.x) {
             const long long k = atoms.index[tile.first + tile.ordinal[j]] - k_begin;
@@ -231,8 +227,7 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
         }
     } else {
         for (int j = warp; j < count; j += blockDim.x / 32) {
-            const unsigned bits =
-                bits_of(atoms, u_weights, v_weights, tile.b, tile.first + tile.ordinal[j], k_begin, false);
+            const unsigned bits = bits_of(atoms, u_weights, v_weights, tile.first + tile.ordinal[j], k_begin);
             if (lane == 0)
                 tile.bits[j] = bits;
         }
@@ -240,20 +235,55 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
     __syncthreads();
 }
 
+__device__ __forceinline__ void mark_nan(Tile &tile, int k)
+{
+    if (k >= 0 && k < NAN_CHANNELS)
+        atomicOr(&tile.nan_bits[k / 32], 1u << k % 32);
+}
+
+__device__ __forceinline__ void search_nan(Tile &tile, const real *weights, int n_types, int k_begin)
+{
+    // weights of the example that are not finite; whose they are is asked only where there are some
+    if (weights == nullptr)
+        return;
+    weights += tile.first * n_types;
+    const long long end = (long long)tile.n * n_types;
+    real zero = 0;
+#pragma unroll 4
+    for (long long at = threadIdx.x; at < end; at += blockDim.x)
+        zero += weights[at] - weights[at];
+    if (zero == 0)
+        return;
+    for (long long at = threadIdx.x; at < end; at += blockDim.x)
+        if (!is_finite(weights[at]))
+            mark_nan(tile, (int)(at % n_types) - k_begin);
+}
+
 __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *u_weights,
                                               const real *v_weights, int k_begin)
 {
-    // tile.nan_bits: channels [k_begin, k_begin + 32) in which any atom of the example makes everything NaN. They are
-    // complete after the next barrier, that of find_bits
-    unsigned bits = 0;
+    // tile.nan_bits: channels [k_begin, k_begin + NAN_CHANNELS) in which any atom of the example makes everything NaN,
+    // by a weight, a direction's included, or by a radius by type that counts. Complete after the barrier of find_bits
+    const int n_types = (int)atoms.n_types;
     __syncthreads();
-    if (threadIdx.x == 0)
-        tile.nan_bits = 0;
+    if (threadIdx.x < NAN_CHANNELS / 32)
+        tile.nan_bits[threadIdx.x] = 0;
     __syncthreads();
     if (atoms.weights == nullptr)
         return;
-    for (int j = threadIdx.x / 32; j < tile.n; j += blockDim.x / 32)
-        bits |= bits_of(atoms, u_weights, v_weights, tile.b, tile.first + j, k_begin, true);
-    if (bits != 0 && threadIdx.x % 32 == 0)
-        atomicOr(&tile.nan_bits, bits);
+    search_nan(tile, atoms.weights, n_types, k_begin);
+    search_nan(tile, u_weights, n_types, k_begin);
+    search_nan(tile, v_weights, n_types, k_begin);
+    for (int k = k_begin + threadIdx.x; atoms.radius_by_type && k < n_types; k += blockDim.x) {
+        const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)];
+        for (int j = 0; !(radius > 0) && j < tile.n; ++j) {
+            const long long i = tile.first + j;
+            if (has_weight(atoms, v_weights, i, k, k + 1)
+                || (u_weights != nullptr && has_weight(atoms, u_weights, i, k, k + 1))) {
+                good_radius(atoms, radius);
+                mark_nan(tile, k - k_begin);
+                break;
+            }
+        }
+    }
 }

@@ -19,9 +19,10 @@ struct Corner { // a thread's first voxel
 template <bool ALONG_Z>
 __device__ __forceinline__ Corner corner_of(const Box &box)
 {
-    const int lane = threadIdx.x % 32;
-    return {box.x + lane / 16, box.y + (ALONG_Z ? lane / (16 / VOXELS) % BRICK_Y : 0),
-            box.z + (ALONG_Z ? lane % (16 / VOXELS) * VOXELS : lane % 16)};
+    const int lane = threadIdx.x % 32, x = box.x + lane / (32 / BRICK_X);
+    if (ALONG_Z)
+        return {x, box.y + lane / (BRICK_Z / VOXELS) % BRICK_Y, box.z + lane % (BRICK_Z / VOXELS) * VOXELS};
+    return {x, box.y, box.z + lane % BRICK_Z};
 }
 
 struct Along { // u, v or both at one atom
@@ -136,17 +137,17 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = by_channel ? 1 : GROUP;
     int count = 0, listed = -1, found = -1;
-    const Box box = {tile.box.x + warp / BRICKS_Y * BRICK_X,
-                     tile.box.y + warp % BRICKS_Y * BRICK_Y,
-                     tile.box.z,
+    const Box box = {tile.box.x + warp / (BRICKS_Y * BRICKS_Z) * BRICK_X,
+                     tile.box.y + warp / BRICKS_Z % BRICKS_Y * BRICK_Y,
+                     tile.box.z + warp % BRICKS_Z * BRICK_Z,
                      BRICK_X,
                      BRICK_Y,
-                     TILE_Z};
+                     BRICK_Z};
     const Corner corner = corner_of<ALONG_Z>(box);
     for (int k_begin = 0; k_begin < (int)atoms.n_types; k_begin += group) {
         real sums[GROUP][VOXELS] = {};
         real per_radius = 0, u_radius = 0, v_radius = 0;
-        if (k_begin % 32 == 0)
+        if (k_begin % NAN_CHANNELS == 0)
             find_nan_bits(tile, atoms, call.u.weights, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
             const long long slot = radius_slot(atoms, tile.b, 0, k_begin);
@@ -201,7 +202,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
         for (int channel = 0; channel < GROUP; ++channel) {
             if (channel >= group || k_begin + channel >= (int)atoms.n_types)
                 continue;
-            if (tile.nan_bits >> (k_begin + channel) % 32 & 1)
+            if (tile.nan_bits[k_begin % NAN_CHANNELS / 32] >> (k_begin + channel) % 32 & 1)
                 for (int l = 0; l < VOXELS; ++l)
                     sums[channel][l] = REAL_NAN;
             store<ALONG_Z>(call, grid, corner, tile.b * atoms.n_types + k_begin + channel, sums[channel]);

@@ -139,6 +139,7 @@ TO_GRID = {
     "around": Loop("to_grid.cuh", r"todo = __ballot_sync"),
     "listing": Loop("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
     "bits": Loop("tile.cuh", r"__ballot_sync\(0xffffffffu, bit\)"),
+    "NaN": Loop("tile.cuh", r"zero \+= weights", 4),
     "warps": Loop("density.cu", r"to_grid<"),
 }
 TO_ATOMS = {
@@ -213,6 +214,7 @@ def loop_sizes(kernels, kernel):
             b, e = min(outside, key=lambda loop: loop[1] - loop[0])
             nested = sum(last - first + 1 for first, last in voxels if b <= first and last <= e)
             around.append(e - b + 1 - nested)
+    inmost = [(b, e) for b, e in loops if not any(b <= x and y <= e and (x, y) != (b, e) for x, y in loops)]
     plain = [
         (b, e) for b, e in loops
         if with_("VOTE", b, e) and not with_(sass.EXPONENTIAL, b, e) and not any(b < x and y < e for x, y in voxels)
@@ -222,6 +224,7 @@ def loop_sizes(kernels, kernel):
         "around": around,
         "listing": [e - b + 1 for b, e in plain if with_("BAR", b, e)],
         "bits": [e - b + 1 for b, e in plain if not with_("BAR", b, e)],
+        "NaN": [e - b + 1 for b, e in inmost if (b, e) not in voxels and with_("FADD", b, e) and not with_("FMNMX", b, e)],
     }
     found = {name: statistics.median_high(size) if size else 0 for name, size in sizes.items()}
     variants = 2 if _family(kernel) is TO_GRID else 1  # store patterns
