@@ -34,6 +34,7 @@ CASES = {
     "several tiles": (12, 3, (3.0, 4.5, 8.5), False, False, (), TO_GRID),
     "lists in parts": (530, 2, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1]),
     "lists in parts, weights": (270, 3, (1.0, 1.0, 1.0), True, False, ((269, 2),), TO_GRID[1:]),
+    "NaN beyond what is searched at a time": (3, 270, (1.0, 1.0, 1.0), True, False, ((1, 254), (2, 258)), TO_GRID[:1]),
     "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
     "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
     "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),

@@ -101,6 +101,21 @@ def test_bad_index_touches_nothing_and_is_reported(shim):
 
 
 @pytest.mark.parametrize("by_type", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nan_in_one_of_many_channels(shim, by_type, bad):
+    """In whichever atom, word of bits and search it is; an infinite weight is one as well."""
+    shim()
+    n_types, hidden = 300, {0: 4, 31: 3, 32: 2, 255: 1, 256: 0, 299: 4}
+    weights = torch.ones(5, n_types)
+    for k, i in hidden.items():
+        weights[i, k] = bad
+    maker = gg.GridMaker(0.5, (1.0, 1.0, 1.0), radius_type_indexed=by_type)
+    density = maker.forward((0, 0, 0), torch.zeros(5, 3), weights, torch.ones(n_types if by_type else 5))
+    assert density.flatten(1).isnan().all(1).nonzero().flatten().tolist() == sorted(hidden)
+    assert density.flatten(1).isnan().any(1).sum() == len(hidden)
+
+
+@pytest.mark.parametrize("by_type", [False, True])
 @pytest.mark.parametrize(
     "offsets", [[0, 2**40, 30], [-(2**40), 15, 30], [0, 20, 10], [0, 15, 2**40], [2**62, 2**62, 9]]
 )
