@@ -215,6 +215,7 @@ def loop_sizes(kernels, kernel):
             nested = sum(last - first + 1 for first, last in voxels if b <= first and last <= e)
             around.append(e - b + 1 - nested)
     inmost = [(b, e) for b, e in loops if not any(b <= x and y <= e and (x, y) != (b, e) for x, y in loops)]
+    sums = [loop for loop in inmost if loop not in voxels and with_("FADD", *loop) and not with_("FMNMX", *loop)]
     plain = [
         (b, e) for b, e in loops
         if with_("VOTE", b, e) and not with_(sass.EXPONENTIAL, b, e) and not any(b < x and y < e for x, y in voxels)
@@ -224,7 +225,7 @@ def loop_sizes(kernels, kernel):
         "around": around,
         "listing": [e - b + 1 for b, e in plain if with_("BAR", b, e)],
         "bits": [e - b + 1 for b, e in plain if not with_("BAR", b, e)],
-        "NaN": [e - b + 1 for b, e in inmost if (b, e) not in voxels and with_("FADD", b, e) and not with_("FMNMX", b, e)],
+        "NaN": [e - b + 1 for b, e in sums],
     }
     found = {name: statistics.median_high(size) if size else 0 for name, size in sizes.items()}
     variants = 2 if _family(kernel) is TO_GRID else 1  # store patterns
