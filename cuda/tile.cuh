@@ -12,49 +12,49 @@
 
 enum {
     DENSITY_THREADS = 384,
-    DENSITY_BLOCKS = 8 / sizeof(real),  // of a multiprocessor: 80 registers a thread, 168 in double precision
+    DENSITY_BLOCKS = 8 / sizeof(real), // of a multiprocessor: 80 registers a thread, 168 in double precision
     TANGENT_THREADS = 256,
-    TANGENT_BLOCKS = 8 / sizeof(real),  // 128, 255
+    TANGENT_BLOCKS = 8 / sizeof(real), // 128, 255
     MAX_WARPS = DENSITY_THREADS / 32,
-    VOXELS = 16 / sizeof(real),         // of one thread: one 16-byte store
-    BRICK_X = 4,                        // voxels of a warp: nearly a cube, which few atoms reach
+    VOXELS = 16 / sizeof(real), // of one thread: one 16-byte store
+    BRICK_X = 4, // voxels of a warp: nearly a cube, which few atoms reach
     BRICK_Y = VOXELS,
-    BRICK_Z = 8,                        // 32 bytes or more, a sector of memory
-    BRICKS_Y = 2,                       // bricks of a tile
+    BRICK_Z = 8, // 32 bytes or more, a sector of memory
+    BRICKS_Y = 2, // bricks of a tile
     BRICKS_Z = 2,
     TILE_Y = BRICK_Y * BRICKS_Y,
     TILE_Z = BRICK_Z * BRICKS_Z,
-    LISTED = 2048 / sizeof(real),       // atoms listed at a time
-    NAN_CHANNELS = 256                  // channels that are searched for NaN at a time
+    LISTED = 2048 / sizeof(real), // atoms listed at a time
+    NAN_CHANNELS = 256 // channels that are searched for NaN at a time
 };
 
 __host__ __device__ constexpr int tile_x(int threads) { return BRICK_X * (threads / 32 / (BRICKS_Y * BRICKS_Z)); }
 
 struct Listed {
     Position position;
-    real per_radius;        // 1 / R
-    real v_radius;          // -2 v_R
+    real per_radius; // 1 / R
+    real v_radius; // -2 v_R
 };
 
-struct Box {                // of voxels
+struct Box { // of voxels
     int x, y, z;
     int size_x, size_y, size_z;
 };
 
-struct Tile {               // in shared memory
+struct Tile { // in shared memory
     Listed atom[LISTED];
-    int ordinal[LISTED];                    // atom - first atom of the example
-    unsigned bits[LISTED];                  // bit k: channel k of 32 counts
+    int ordinal[LISTED]; // atom - first atom of the example
+    unsigned bits[LISTED]; // bit k: channel k of 32 counts
     unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
     int kept[MAX_WARPS];
-    int next;                               // first atom not listed for want of room
-    unsigned nan_bits[NAN_CHANNELS / 32];   // bit k % 32 of word k / 32: channel k of NAN_CHANNELS is NaN
-    long long b;                            // example
-    double center[3];                       // of its grid
-    real origin_low[3];                     // what scalars.origin lacks
-    long long first;                        // its first atom
-    int n;                                  // its atoms
-    real widest;                            // largest radius of a channel, where each has its own
+    int next; // first atom not listed for want of room
+    unsigned nan_bits[NAN_CHANNELS / 32]; // bit k % 32 of word k / 32: channel k of NAN_CHANNELS is NaN
+    long long b; // example
+    double center[3]; // of its grid
+    real origin_low[3]; // what scalars.origin lacks
+    long long first; // its first atom
+    int n; // its atoms
+    real widest; // largest radius of a channel, where each has its own
     Box box;
     real u_radius[LISTED]; // -2 u_R of the listed atoms, apart: a Listed is a power of two
 };
@@ -110,7 +110,7 @@ __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const 
         }
         tile.widest = 0;
         for (int k = 0; by_channel && k < (int)atoms.n_types; ++k) {
-            const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)];  // NaN, <= 0: see find_nan_bits
+            const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)]; // NaN, <= 0: see find_nan_bits
             if (radius > tile.widest)
                 tile.widest = radius;
         }
