@@ -20,4 +20,4 @@ def test_kernels_without_torch(tmp_path):
     assert replay.returncode == 0, replay.stdout + replay.stderr
     levels = replay.stdout.splitlines()[1:]
     assert levels
-    assert all("768 outputs of 576 calls, 0 wrong" in level for level in levels)
+    assert all("864 outputs of 672 calls, 0 wrong" in level for level in levels)

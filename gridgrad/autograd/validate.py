@@ -18,7 +18,6 @@ _FLOATS = (torch.float32, torch.float64)
 _SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 _LARGEST = torch.iinfo(torch.int64).max
-_ZERO = (0.0, 0.0, 0.0)
 
 
 class Atoms(NamedTuple):
@@ -300,10 +299,10 @@ def _centered(
     if torch.compiler.is_compiling() or center.requires_grad or is_transforming():
         if center.dim() == 2:
             center = center.unsqueeze(1) if batch is None else center.index_select(0, batch)
-        return (coords - center).to(coords.dtype), None, _ZERO
+        return (coords - center).to(coords.dtype), None, (0.0, 0.0, 0.0)  # not a global: torch.compile would trace it
     if center.dim() == 1 and center.is_cpu and ops.is_plain(center):
         return coords, None, tuple(center.clone().tolist())  # zeros without memory have no numbers before
-    return coords, center.double().expand(n_examples, 3), _ZERO
+    return coords, center.double().expand(n_examples, 3), (0.0, 0.0, 0.0)
 
 
 def _ragged(
