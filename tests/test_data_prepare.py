@@ -161,7 +161,8 @@ def test_the_command_killed_leaves_no_process_and_goes_on(undisturbed, files, tm
     command = [sys.executable, str(tmp_path / "command.py"), *arguments, "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=checkout.parent) as run:
         while not list(tmp_path.glob("s/*.arrow")) and run.poll() is None:
-            time.sleep(0.01)
+            time.sleep(0.001)
+        run.send_signal(signal.SIGSTOP)  # so that it does not end its workers while they are counted
         family = children_of(run.pid)
         run.kill()
         run.stderr.read()
