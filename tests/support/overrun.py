@@ -15,7 +15,7 @@ if "--cuda" in sys.argv:
 
     plugin.pytest_configure()
 coords, types, radii = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(4)
-call = Call(coords, types, radii, None, gg.GridMaker(1.0, 3.0).spec, 1)
+call = Call(coords, types, radii, None, None, gg.GridMaker(1.0, 3.0).spec, (0.0, 0.0, 0.0), 1)
 grid = torch.empty(1, 4, 4, 3)  # a plane short
 call.launch("density", (), (grid,))
 print("seen by nobody")
