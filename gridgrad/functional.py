@@ -23,6 +23,15 @@ def _widened(value: Any) -> Any:
     return value
 
 
+def _autocasts(coords: Any) -> bool:
+    return is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
+
+
+def _of_context(density: Tensor) -> Tensor:
+    """Return a float32 density in the dtype of the autocast context, a float64 one as it is."""
+    return density.to(torch.get_autocast_dtype(density.device.type)) if density.dtype is torch.float32 else density
+
+
 def coords2grid(
     gm: Grid,
     center: Tensor | Sequence[Any],
@@ -76,7 +85,7 @@ def coords2grid(
     MemoryError
         If the grid does not fit.
     """
-    autocast = is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
+    autocast = _autocasts(coords)
     if autocast:
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
     atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
@@ -91,9 +100,7 @@ def coords2grid(
         grid = density(*atoms.tensors, *atoms.grid(gm))
     else:
         grid = density_with_fixed(*atoms.tensors, fixed, *atoms.grid(gm))
-    if autocast and grid.dtype is torch.float32:
-        return grid.to(torch.get_autocast_dtype(grid.device.type))
-    return grid
+    return _of_context(grid) if autocast else grid
 
 
 def coords2points(
@@ -126,7 +133,7 @@ def coords2points(
     Returns
     -------
     Tensor
-        (P, T), or (B, P, T) for padded atoms, of the dtype of `coords`.
+        (P, T), or (B, P, T) for padded atoms, of the dtype of `coords`; under `torch.autocast` as for `coords2grid`.
 
     Raises
     ------
@@ -139,7 +146,11 @@ def coords2points(
     which points decides on shapes: the function breaks the graph of `torch.compile`, and `torch.func.vmap` refuses it.
     At a grid point that is a number exactly, the CPU gives the bits of the grid.
     """
-    return density_at_points(gm, points, coords, types, radii, n_types, batch, batch_size, points_batch)
+    autocast = _autocasts(coords)
+    if autocast:
+        points, coords, types, radii = map(_widened, (points, coords, types, radii))
+    found = density_at_points(gm, points, coords, types, radii, n_types, batch, batch_size, points_batch)
+    return _of_context(found) if autocast else found
 
 
 class Coords2GridFunction:

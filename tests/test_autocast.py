@@ -50,9 +50,11 @@ def test_half_atoms(half):
 @row("`torch.autocast`: float64 atoms stay float64")
 def test_float64_atoms():
     scene, maker = scene_and_maker(dtype=torch.float64)
+    expected = gg.coords2grid(maker, *scene.inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_same_bits(gg.coords2grid(maker, *scene.inputs), gg.coords2grid(maker, *scene.inputs))
-        assert gg.coords2grid(maker, *scene.inputs).dtype == torch.float64
+        found = gg.coords2grid(maker, *scene.inputs)
+    assert found.dtype == torch.float64
+    assert_same_bits(found, expected)
 
 
 @row("double backward under `torch.autocast`")
@@ -69,6 +71,25 @@ def test_double_backward():
         assert gradient.dtype == coords.grad.dtype == torch.float32
         results.append(coords.grad)
     assert_close(*results, 2e-2, "grad_coords")
+
+
+@row("`coords2points` under `torch.autocast`")
+@pytest.mark.parametrize("half", HALVES)
+def test_points(half):
+    """The densities at points are those of the same float32 numbers, rounded once; gradients have the inputs' dtypes."""
+    scene, maker = scene_and_maker("single")
+    inputs = [value.to(half).requires_grad_() for value in (scene.coords + 0.3, *scene.inputs[1:])]
+    widened = [value.detach().float().requires_grad_() for value in inputs]
+    expected = gg.coords2points(maker, *widened)
+    with torch.autocast("cpu", dtype=half):
+        found = gg.coords2points(maker, *inputs)
+    assert found.dtype == half and expected.any()
+    assert torch.equal(found, expected.to(half))
+    ones = torch.ones_like(expected)
+    gradients = torch.autograd.grad(found, inputs, ones.to(half))
+    for value, target in zip(gradients, torch.autograd.grad(expected, widened, ones), strict=True):
+        assert value.dtype == half
+        assert torch.equal(value, target.to(half))
 
 
 def test_nested_contexts():
