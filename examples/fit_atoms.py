@@ -76,7 +76,8 @@ def draw(runs, energy, truth, start, path):
     """Draw the convergence of all runs and the way of the atoms under Newton's method."""
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
+    layout = [["rmsd computed", "rmsd seconds", "way"], ["slope computed", "slope seconds", "way"]]
+    figure, panels = plt.subplot_mosaic(layout, figsize=(12, 6), width_ratios=(1, 1, 1.3), layout="constrained")
     for name, run in runs.items():
         rmsd = [(coords - truth).square().sum(1).mean().sqrt().item() for coords in run.coords]
         slopes = []
@@ -84,22 +85,21 @@ def draw(runs, energy, truth, start, path):
             coords = coords.clone().requires_grad_()
             slopes.append(torch.autograd.grad(energy(coords), coords)[0].norm().item())
         style = {"color": COLORS[name], "label": name, "marker": None if name == "Adam" else "o", "ms": 3}
-        panels[0].loglog(run.computed, rmsd, **style)
-        panels[1].loglog(run.seconds, rmsd, **style)
-        panels[2].loglog(run.computed, slopes, **style)
-    computed = "densities and H v products"
-    for panel, x, y in zip(
-        panels, (computed, "seconds", computed), ("RMSD (Å)", "RMSD (Å)", "norm of the gradient"), strict=False
-    ):
-        panel.set(xlabel=x, ylabel=y)
+        for what, values in (("rmsd", rmsd), ("slope", slopes)):
+            panels[f"{what} computed"].loglog(run.computed, values, **style)
+            panels[f"{what} seconds"].loglog(run.seconds, values, **style)
+    for name, panel in panels.items():
+        if name != "way":
+            against = "densities and H v products" if name.endswith("computed") else "seconds"
+            panel.set(xlabel=against, ylabel="RMSD (Å)" if name.startswith("rmsd") else "norm of the gradient")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False)
+    panels["rmsd computed"].legend(frameon=False)
     way = torch.stack([start, *runs["Newton-CG"].coords])[..., :2]
-    panels[3].plot(*way.permute(2, 0, 1), color=COLORS["Newton-CG"], lw=1)
-    panels[3].plot(*start.T[:2], "o", color="#d55e00", ms=4, label="start")
-    panels[3].plot(*truth.T[:2], "o", mfc="none", mec="black", ms=8, label="atoms")
-    panels[3].set(xlabel="x (Å)", ylabel="y (Å)", aspect="equal")
-    panels[3].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    panels["way"].plot(*way.permute(2, 0, 1), color=COLORS["Newton-CG"], lw=1)
+    panels["way"].plot(*start.T[:2], "o", color="#d55e00", ms=4, label="start")
+    panels["way"].plot(*truth.T[:2], "o", mfc="none", mec="black", ms=8, label="atoms")
+    panels["way"].set(xlabel="x (Å)", ylabel="y (Å)", aspect="equal")
+    panels["way"].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     figure.savefig(path, dpi=80)
 
 

@@ -76,7 +76,7 @@ def test_double_backward():
 @row("`coords2points` under `torch.autocast`")
 @pytest.mark.parametrize("half", HALVES)
 def test_points(half):
-    """The densities at points are those of the same float32 numbers, rounded once; gradients have the inputs' dtypes."""
+    """The densities are those of the same float32 numbers, rounded once; gradients have the dtypes of the inputs."""
     scene, maker = scene_and_maker("single")
     inputs = [value.to(half).requires_grad_() for value in (scene.coords + 0.3, *scene.inputs[1:])]
     widened = [value.detach().float().requires_grad_() for value in inputs]
