@@ -1,10 +1,21 @@
-"""What another thread writes to while a call runs: numbers may be wrong, an address never is."""
+"""Threads: the work in any order gives the same bits; what another thread writes to never becomes an address.
 
+tools/sanitize_threads.sh looks at the same calls with ThreadSanitizer.
+"""
+
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.rows import row
+
+import gridgrad
+
+HERE = Path(__file__).parent
+KERNELS = Path(gridgrad.__file__).parent / "kernels"
 
 RACE = """
 import sys, threading, torch
@@ -61,3 +72,38 @@ def test_integers_that_change(what):
     run = subprocess.run([sys.executable, "-c", RACE, what], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-2000:]
     assert int(run.stdout) == 60
+
+
+@pytest.fixture(scope="module")
+def replay(tmp_path_factory):
+    """Return what calls of the kernels print, with an OpenMP that hands out the work in random order."""
+    if shutil.which("gcc") is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs gcc to compile an OpenMP")
+    folder = tmp_path_factory.mktemp("races")
+    openmp, calls = folder / "openmp.so", folder / "calls.npz"
+    source = HERE / "support" / "openmp_threads.c"
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
+    subprocess.run(["gcc", *flags, source, "-o", openmp], check=True)
+    subprocess.run([sys.executable, "-m", "support.record", calls, "shared"], cwd=HERE, check=True)
+
+    def run(**environment):
+        return subprocess.run(
+            [sys.executable, "support/replay.py", calls, KERNELS], cwd=HERE, capture_output=True, text=True,
+            env={**os.environ, "LD_PRELOAD": str(openmp), **environment}, timeout=300,
+        )  # fmt: skip
+
+    return run
+
+
+def test_any_order_of_the_work(replay):
+    """One thread, two, and more than the machine has: the same bits, and those of the oracle within its bars."""
+    alone = replay(OMP_NUM_THREADS="1")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert "216 outputs of 168 calls, 0 wrong" in alone.stdout
+    for threads, seed in (("2", "1"), ("2", "2"), ("7", "3"), ("16", "4")):
+        assert replay(OMP_NUM_THREADS=threads, OPENMP_SEED=seed).stdout == alone.stdout
+
+
+def test_threads_in_the_memory_of_one_are_seen(replay):
+    """The same with a race on purpose: two threads that share what belongs to one."""
+    assert replay(OMP_NUM_THREADS="7", OPENMP_FAULT="number").returncode != 0

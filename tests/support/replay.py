@@ -1,18 +1,20 @@
 """Call the compiled kernels by address, as `record` wrote it down; needs Python and NumPy, neither torch nor gridgrad.
 
-``python replay.py FILE.npz SITE/gridgrad/kernels [LEVEL...]``
+``python replay.py FILE.npz SITE/gridgrad/kernels [LEVEL...]``; ``OMP_NUM_THREADS`` is the number of threads.
 """
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 
-N_THREADS = 2
+N_THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 
 
 def load(folder, precision, level):
@@ -85,9 +87,13 @@ def main(path, folder, *levels):
         if None in modules.values():
             continue
         outputs, checked, wrong, worst = {}, 0, 0, dict.fromkeys(modules, 0.0)
+        bits = hashlib.sha256()
         for call in calls:
             outputs = run(call, modules[call["precision"]], kernels, arrays, outputs)
-            for name in outputs.keys() - set(call["unchecked"]):
+            for name in outputs:
+                bits.update(outputs[name])
+                if name in call["unchecked"]:
+                    continue
                 found = error(outputs[name], arrays[f"arr_{call['outputs'][name]['array']}"])
                 checked += 1
                 worst[call["precision"]] = max(worst[call["precision"]], found)
@@ -95,7 +101,8 @@ def main(path, folder, *levels):
                     wrong += 1
                     print(f"{level} {call['precision']} {call['mode']} {call['kernel']} {name}: error {found:.1e}")
         print(f"{level}: {checked} outputs of {len(calls)} calls, {wrong} wrong; largest relative error", end="")
-        print(*(f" {value:.0e} in {precision}" for precision, value in worst.items()), sep=",")
+        print(*(f" {value:.0e} in {precision}" for precision, value in worst.items()), sep=",", end="")
+        print(f"; bits {bits.hexdigest()[:16]}")
         all_wrong += wrong
     assert "torch" not in sys.modules
     return all_wrong
