@@ -1,8 +1,8 @@
 """Repeat every call in every mode and say by how much the memory in use grew.
 
 ``python -m support.leaks kernels|public ROUNDS [leak]`` fails if a round leaves a pointer behind; ``leak`` loses one a
-round, which has to show. With ``PYTHONMALLOC=malloc`` the C library counts Python's objects as well. The count is of bytes
-in use, not of pages. A round of ``public`` calls every order twice, by itself and through autograd.
+round, which has to show. With ``PYTHONMALLOC=malloc`` the C library counts Python's objects as well. The count is of
+bytes in use, not of pages. A round of ``public`` calls every order twice, by itself and through autograd.
 """
 
 import ctypes
@@ -87,7 +87,7 @@ def growth(calls, rounds):
 
 
 def main(kind, rounds, leak=None):
-    """Print how much the memory grew by a round of calls in the worst mode; return whether that is a pointer or more."""
+    """Print by how much a round of calls grew the memory in the worst mode; return whether by a pointer or more."""
     torch.set_num_threads(1)
     malloc = ctypes.CDLL(None).malloc
     gc.freeze()  # what is there already is not looked at again

@@ -18,7 +18,8 @@ from gridgrad.kernels import abi
 GRADIENTS = {"grad_coords": "grad_coords", "grad_weights": "grad_types", "grad_radii": "grad_radii"}
 
 
-SHARED = {"n_atoms": 20, "dimension": (11.5, 10.5, 11.0), "margin": 0.0}  # the atoms sorted by cells, the grid cut into slabs
+# the atoms are sorted by cells, the grid is cut into slabs
+SHARED = {"n_atoms": 20, "dimension": (11.5, 10.5, 11.0), "margin": 0.0}
 PAST_CACHE = (  # the grid written past the cache, from a window of all rows and from one that moves along them
     {"n_atoms": 8, "n_types": 160, "dimension": 23.5},
     {"n_atoms": 8, "n_types": 62, "dimension": 32.0},
