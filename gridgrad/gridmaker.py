@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import derivatives, grids, ops, validate
+from gridgrad.autograd import grids, ops, validate
 from gridgrad.autograd._torch import is_transformed, is_zerotensor
+from gridgrad.autograd.families import computing
 from gridgrad.grid import Grid
 
 Array = TypeVar("Array", Tensor, np.ndarray)
@@ -62,7 +63,7 @@ def _overlap(one: Tensor, other: Tensor) -> bool:
 def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> Any:
     if torch.compiler.is_compiling():
         return getattr(torch.ops.gridgrad, operator)(*tensors, *settings)
-    return derivatives.compute(operator, tensors, settings)
+    return computing(operator)(tensors, settings)
 
 
 def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object]) -> None:

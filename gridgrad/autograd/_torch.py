@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 from torch.autograd import forward_ad, profiler
 
 is_autocasting = torch._C._is_any_autocast_enabled
@@ -39,7 +40,7 @@ def is_transforming() -> bool:
     bool
         Also inside of a transform that does not concern the tensors at hand.
     """
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_watched() -> bool:
@@ -50,7 +51,7 @@ def is_watched() -> bool:
     bool
         True: an operator must go through the dispatcher.
     """
-    return bool(torch._C._len_torch_dispatch_stack() or profiler._is_profiler_enabled or torch._C._get_tracing_state())
+    return bool(_len_torch_dispatch_stack() or profiler._is_profiler_enabled or _get_tracing_state())
 
 
 class KeepsBuffers(torch.nn.Module):

@@ -1,7 +1,6 @@
 """Derivatives: density -> density_backward -> density_backward_backward, each the backward of the one before.
 
-Every order is a set of rules from which two `torch.autograd.Function` are made: one for eager mode, and one that
-torch.func and forward-mode differentiation understand. The second costs some 25 us more a call, and Dynamo refuses it.
+Every order is a set of rules, from which `gridgrad.autograd.families` makes what torch records.
 """
 
 from __future__ import annotations
@@ -11,66 +10,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gridgrad.autograd import ops
-from gridgrad.autograd._torch import OWN_DERIVATIVE_KEYS, below_autograd, is_transforming
+from gridgrad.autograd._torch import OWN_DERIVATIVE_KEYS, is_transforming
 from gridgrad.autograd.batching import Stacked
+from gridgrad.autograd.families import THIRD_ORDER, apply, computing, differentiates, families_of
 
 _ops = torch.ops.gridgrad
 _is_compiling = torch.compiler.is_compiling
-_is_grad_enabled = torch.is_grad_enabled
-
-INPUTS = ("coords", "types", "radii")
-THIRD_ORDER = (
-    "gridgrad: a third derivative of the density, with respect to {}, is not available. Second-order gradients can be "
-    "differentiated with respect to grad_density and the vectors they were contracted with. Where only the gradients "
-    "of a network's parameters are wanted, name them: loss.backward(inputs=list(model.parameters()))"
-)
-CONSTANT = (
-    "gridgrad: centers: a derivative is asked for; expected constants. Subtract what is to be differentiated from "
-    "coords, as gridgrad.coords2grid does"
-)
-
-
-def compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple):
-    """Run an operator without derivatives, and without dispatch where dispatch would change nothing."""
-    if ops.is_plain(*tensors):
-        return getattr(ops, operator)(*tensors, *settings)
-    with below_autograd():
-        return getattr(_ops, operator)(*tensors, *settings)
-
-
-def _families(rules: type) -> tuple[str, type[Function], type[Function]]:
-    """Make the Function for eager mode and the one for transforms, and give the operator its derivative."""
-    operator, n_tensors = rules.operator, rules.n_tensors
-
-    def run(*inputs):
-        return compute(operator, inputs[:n_tensors], inputs[n_tensors:])
-
-    def forward(ctx, *inputs):
-        output = run(*inputs)
-        rules.setup_context(ctx, inputs, output)
-        return output
-
-    def setup_context(ctx, inputs, output):
-        rules.setup_context(ctx, inputs, output)
-        ctx.save_for_forward(*inputs[:n_tensors])
-
-    name, doc = rules.__name__.removesuffix("Rules"), {"__doc__": rules.__doc__, "__module__": __name__}
-    eager = type(name, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(rules.backward), **doc})
-    members = {"forward": run, "setup_context": setup_context}
-    members |= {key: getattr(rules, key) for key in ("backward", "jvp", "vmap")}
-    transformed = type(name, (Function,), {key: staticmethod(member) for key, member in members.items()} | doc)
-    families = operator, eager, transformed
-    for key in OWN_DERIVATIVE_KEYS:
-        ops.library.impl(operator, lambda *inputs: _apply(families, inputs[:n_tensors], inputs[n_tensors:]), key)
-    return families
-
-
-def _differentiates(tensors: tuple[Tensor | None, ...]) -> bool:
-    if _is_grad_enabled():
-        for tensor in tensors:
-            if tensor is not None and tensor.requires_grad:
-                return True
-    return False
 
 
 def _any(*tensors: Tensor | None) -> bool:
@@ -83,43 +28,14 @@ def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     return left + right
 
 
-def _refusal(name: str) -> RuntimeError:
-    return RuntimeError(CONSTANT if name == "centers" else THIRD_ORDER.format(name))
-
-
-class Refuse(Function):
-    """The identity, whose derivative is the error."""
-
-    @staticmethod
-    def forward(tensor, name):
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.name = inputs[1]
-
-    @staticmethod
-    def backward(ctx, grad):
-        raise _refusal(ctx.name)
-
-    @staticmethod
-    def jvp(ctx, tangent, _):
-        raise _refusal(ctx.name)
-
-    @staticmethod
-    def vmap(info, in_dims, tensor, name):
-        return _refuse(tensor, name), in_dims[0]
-
-
 class DensityRules:
     """Order 0."""
 
-    operator, n_tensors = "density", 5
+    operator, n_tensors, is_last = "density", 5, False
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        *tensors, spec, center, n_types = inputs
-        ctx.grid = spec, center, n_types
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid = settings
         ctx.save_for_backward(*tensors)
 
     @staticmethod
@@ -140,12 +56,11 @@ class DensityRules:
 class DensityBackwardRules:
     """Order 1; linear in grad_density."""
 
-    operator, n_tensors = "density_backward", 6
+    operator, n_tensors, is_last = "density_backward", 6, False
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        *tensors, spec, center, n_types, ctx.needs = inputs
-        ctx.grid = spec, center, n_types
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid, ctx.needs = settings[:3], settings[3]
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
@@ -186,12 +101,11 @@ class DensityBackwardRules:
 class DensityTangentRules:
     """Order 2, the grid: linear in the tangents; in the atoms it is of order 1 again."""
 
-    operator, n_tensors = "density_tangent", 8
+    operator, n_tensors, is_last = "density_tangent", 8, False
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        *tensors, spec, center, n_types = inputs
-        ctx.grid = spec, center, n_types
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid = settings
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -229,12 +143,11 @@ class DensityTangentRules:
 class DensityBackwardBackwardRules:
     """Order 2, the atoms: linear in grad_density and, through a symmetric form, in the tangents."""
 
-    operator, n_tensors = "density_backward_backward", 9
+    operator, n_tensors, is_last = "density_backward_backward", 9, True
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        *tensors, spec, center, n_types, ctx.needs = inputs
-        ctx.grid = spec, center, n_types
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid, ctx.needs = settings[:3], settings[3]
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
@@ -283,12 +196,11 @@ class DensityBackwardBackwardRules:
 class DensityTangentTangentRules:
     """Order 2 along two directions, the grid: a symmetric bilinear form of u and v."""
 
-    operator, n_tensors = "density_tangent_tangent", 11
+    operator, n_tensors, is_last = "density_tangent_tangent", 11, True
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        *tensors, spec, center, n_types = inputs
-        ctx.grid = spec, center, n_types
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid = settings
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -334,17 +246,17 @@ def _stack_tangents(stacked, dims, v_coords, v_types, v_radii):
     )
 
 
-Density = _families(DensityRules)
-DensityBackward = _families(DensityBackwardRules)
-DensityTangent = _families(DensityTangentRules)
-DensityBackwardBackward = _families(DensityBackwardBackwardRules)
-DensityTangentTangent = _families(DensityTangentTangentRules)
+Density = families_of(DensityRules)
+DensityBackward = families_of(DensityBackwardRules)
+DensityTangent = families_of(DensityTangentRules)
+DensityBackwardBackward = families_of(DensityBackwardBackwardRules)
+DensityTangentTangent = families_of(DensityTangentTangentRules)
 
 
 def _density_relevance(*inputs):
-    if _differentiates(inputs[:7]):
+    if differentiates(inputs[:7]):
         raise RuntimeError("gridgrad: density_relevance has no derivative; detach its arguments")
-    return compute("density_relevance", inputs[:7], inputs[7:])
+    return computing("density_relevance")(inputs[:7], inputs[7:])
 
 
 class BatchOffsets(Function):
@@ -352,7 +264,7 @@ class BatchOffsets(Function):
 
     @staticmethod
     def forward(batch, batch_size):
-        return compute("batch_offsets", (batch,), (batch_size,))
+        return computing("batch_offsets")((batch,), (batch_size,))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -366,31 +278,12 @@ class BatchOffsets(Function):
 def _batch_offsets(batch, batch_size):
     if is_transforming():
         return BatchOffsets.apply(batch, batch_size)
-    return compute("batch_offsets", (batch,), (batch_size,))
+    return computing("batch_offsets")((batch,), (batch_size,))
 
 
 ops.library.impl("density_relevance", _density_relevance, "Autograd")
 for _key in OWN_DERIVATIVE_KEYS:
     ops.library.impl("batch_offsets", _batch_offsets, _key)
-
-
-def _refuse(tensor: Tensor | None, name: str) -> Tensor | None:
-    if tensor is not None and tensor.is_floating_point() and (is_transforming() or _differentiates((tensor,))):
-        return Refuse.apply(tensor, name)
-    return tensor
-
-
-def _apply(families, tensors, settings):
-    operator, eager, transformed = families
-    if families in (DensityBackwardBackward, DensityTangentTangent):
-        tensors = (*map(_refuse, tensors[:3], INPUTS), *tensors[3:])
-    if tensors[4] is not None:
-        tensors = (*tensors[:4], _refuse(tensors[4], "centers"), *tensors[5:])
-    if is_transforming():
-        return transformed.apply(*tensors, *settings)
-    if _differentiates(tensors):
-        return eager.apply(*tensors, *settings)
-    return compute(operator, tensors, settings)
 
 
 def _only(gradients, needs) -> tuple[Tensor | None, ...]:
@@ -401,7 +294,7 @@ def density(coords, types, radii, offsets, centers, spec, center, n_types):
     """Order 0, differentiable."""
     if _is_compiling():
         return _ops.density(coords, types, radii, offsets, centers, spec, center, n_types)
-    return _apply(Density, (coords, types, radii, offsets, centers), (spec, center, n_types))
+    return apply(Density, (coords, types, radii, offsets, centers), (spec, center, n_types))
 
 
 def density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
@@ -409,7 +302,7 @@ def density_backward(coords, types, radii, offsets, centers, grad_density, spec,
     tensors, settings = (coords, types, radii, offsets, centers, grad_density), (spec, center, n_types, needs)
     if _is_compiling():
         return _only(_ops.density_backward(*tensors, *settings), needs)
-    return _only(_apply(DensityBackward, tensors, settings), needs)
+    return _only(apply(DensityBackward, tensors, settings), needs)
 
 
 def density_tangent(coords, types, radii, offsets, centers, v_coords, v_types, v_radii, spec, center, n_types):
@@ -418,7 +311,7 @@ def density_tangent(coords, types, radii, offsets, centers, v_coords, v_types, v
     tensors, settings = (coords, types, radii, offsets, centers, v_coords, v_types, v_radii), (spec, center, n_types)
     if _is_compiling():
         return _ops.density_tangent(*tensors, *settings)
-    return _apply(DensityTangent, tensors, settings)
+    return apply(DensityTangent, tensors, settings)
 
 
 def density_backward_backward(
@@ -430,7 +323,7 @@ def density_backward_backward(
     settings = (spec, center, n_types, needs)
     if _is_compiling():
         return _only(_ops.density_backward_backward(*tensors, *settings), needs)
-    return _only(_apply(DensityBackwardBackward, tensors, settings), needs)
+    return _only(apply(DensityBackwardBackward, tensors, settings), needs)
 
 
 def density_tangent_tangent(
@@ -444,4 +337,4 @@ def density_tangent_tangent(
     settings = (spec, center, n_types)
     if _is_compiling():
         return _ops.density_tangent_tangent(*tensors, *settings)
-    return _apply(DensityTangentTangent, tensors, settings)
+    return apply(DensityTangentTangent, tensors, settings)

@@ -98,7 +98,8 @@ def new_grid(coords: Tensor, offsets: Tensor | None, gm: Grid, n_types: int) -> 
     """
     shape = grid_shape(coords, offsets, gm, n_types)
     n_bytes = math.prod(shape) * coords.itemsize
-    check_memory(shape, coords)
+    if n_bytes > SMALL:
+        check_memory(shape, coords)
     try:
         return coords.new_empty(shape)
     except RuntimeError as error:

@@ -162,7 +162,10 @@ class Call:
             raise ValueError(f"coords: shape {tuple(shape)}; expected (N, 3) or (B, N, 3)")
         if n_types < 1:
             raise ValueError(f"n_types: {n_types}; expected an integer >= 1")
-        n_atoms, n_examples = (shape[0], 1) if len(shape) == 2 else (shape[0] * shape[1], shape[0])
+        if len(shape) == 2:
+            lead, n_atoms, n_examples = (shape[0],), shape[0], 1
+        else:
+            lead, n_atoms, n_examples = (shape[0], shape[1]), shape[0] * shape[1], shape[0]
         if offsets is not None:
             n_examples = _examples(offsets, coords)
             offsets = _dense(offsets)
@@ -171,7 +174,6 @@ class Call:
             centers = _dense(centers)
         if len(center) != 3:
             raise ValueError(f"center: {len(center)} numbers; expected three")
-        lead = shape[:-1]
         types_shape, radii_shape, stride = lead if index else (*lead, n_types), lead, 0
         if gm.radius_type_indexed:
             stride = n_types if radii.dim() == 2 else 0

@@ -17,6 +17,7 @@ from gridgrad.grid.shown import shown
 _FLOATS = (torch.float32, torch.float64)
 _SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 _INTEGERS = (*_SIGNED, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_STRIDED = torch.strided
 _LARGEST = torch.iinfo(torch.int64).max
 
 
@@ -181,16 +182,16 @@ def _indices(types: Tensor) -> Tensor:
 
 def _channels(gm: Grid, coords: Tensor, types: Tensor, radii: Tensor, n_types: object) -> int:
     """Return T if the atoms of a call are right at a glance, 0 if they want a closer look."""
-    if not coords.layout is types.layout is radii.layout is torch.strided:
+    if not coords.layout is types.layout is radii.layout is _STRIDED:
         return 0
-    dtype, shape, n_dims = coords.dtype, coords.shape, coords.dim()
-    if dtype not in _FLOATS or radii.dtype is not dtype or not 2 <= n_dims <= 3 or shape[-1] != 3:
+    dtype, shape = coords.dtype, coords.shape
+    if dtype not in _FLOATS or radii.dtype is not dtype or not 2 <= len(shape) <= 3 or shape[-1] != 3:
         return 0
     if not (coords.is_cpu and types.is_cpu and radii.is_cpu):
         device = coords.get_device()
         if device < 0 or types.get_device() != device or radii.get_device() != device:
             return 0
-    lead = shape[:-1]
+    lead = (shape[0],) if len(shape) == 2 else (shape[0], shape[1])
     if types.dtype is dtype:
         types_shape = types.shape
         if types_shape[:-1] != lead or (
