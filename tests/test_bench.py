@@ -18,7 +18,7 @@ SUITES = [orders.Orders, memory.PeakMemory, memory.ExtraMemory, ratios.GpuOverCp
 SUITES += [ratios.Float64OverFloat32, ratios.TwoThreadsOverOne, ratios.FixedOverAll, accuracy.Float32Error]
 SUITES += [overhead.Call]
 SUITES += [scaling.Atoms, scaling.AtomsSlope, scaling.Channels, scaling.Resolution, scaling.Threads]
-SUITES += [scaling.Boxes, scaling.BoxesFloor, scaling.ManyLigands]
+SUITES += [scaling.Boxes, scaling.BoxesOneHot, scaling.BoxesFloor, scaling.ManyLigands]
 SMALL = {
     "device": "cpu",
     "workload": "ligand",

@@ -224,15 +224,15 @@ def picture(curves, names, path):
     figure.savefig(path, dpi=130)
 
 
-def conditions(threads, rounds):
-    """Return one line that says when, where and how the table came about."""
+def conditions(threads, rounds, cells="milliseconds; in brackets how many times as long as gridgrad"):
+    """Return one line that says when, where and how the table came about, and what its cells are."""
     with open("/proc/cpuinfo") as info:
         cpu = next(
             (line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), platform.machine()
         )
     return (
-        f"{datetime.date.today()}, {cpu}, {threads} threads, float32, median of {rounds} rounds, milliseconds; in "
-        f"brackets how many times as long as gridgrad. Load of the machine before the run: {os.getloadavg()[0]:.2f}."
+        f"{datetime.date.today()}, {cpu}, {threads} thread{'s' * (threads > 1)}, float32, median of {rounds} rounds, "
+        f"{cells}. Load of the machine before the run: {os.getloadavg()[0]:.2f}."
     )
 
 
