@@ -49,6 +49,13 @@ def _as(like: Array, value: Tensor) -> Array:
     return found
 
 
+def _gradients(
+    coords: Array, gradients: tuple[Tensor, Tensor, Tensor], vectors: bool
+) -> tuple[Array, Array | None, Array]:
+    grad_coords, grad_types, grad_radii = gradients
+    return _as(coords, grad_coords), _as(coords, grad_types) if vectors else None, _as(coords, grad_radii)
+
+
 def _extent(tensor: Tensor) -> tuple[int, int]:
     # addresses from the first element to the end of the last
     last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -111,6 +118,12 @@ class GridMaker(Grid):  # noqa: D101
         if isinstance(center, (Tensor, np.ndarray)):
             center = _to_torch("center", center)
         return validate.atoms(self, center, **arrays, n_types=n_types, batch_size=batch_size)
+
+    def _call(
+        self, operator: str, atoms: validate.Atoms, *more: Tensor | None, needs: tuple[bool, bool, bool] | None = None
+    ) -> Any:
+        settings = atoms.grid(self)
+        return _compute(operator, (*atoms.tensors, *more), settings if needs is None else (*settings, needs))
 
     def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
         shape = grids.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
@@ -191,9 +204,8 @@ class GridMaker(Grid):  # noqa: D101
         """
         atoms, grid = self._with_grid(center, coords, types, radii, batch, grad_density=grad_density)
         vectors = atoms.types.is_floating_point()
-        settings = *atoms.grid(self), (True, vectors, True)
-        gradients = _compute("density_backward", (*atoms.tensors, grid), settings)
-        return self._gradients(coords, gradients, vectors)
+        gradients = self._call("density_backward", atoms, grid, needs=(True, vectors, True))
+        return _gradients(coords, gradients, vectors)
 
     def backward_gradients(
         self,
@@ -235,10 +247,10 @@ class GridMaker(Grid):  # noqa: D101
         ):
             tangent = _to_torch(name, value)
             tangents.append(None if tangent is None else validate.shaped_like(name, tangent, like.shape, atoms.coords))
-        call, settings = atoms.tensors, atoms.grid(self)
-        grad_grad_density = _compute("density_tangent", (*call, *tangents), settings)
-        gradients = _compute("density_backward_backward", (*call, grid, *tangents), (*settings, (True, vectors, True)))
-        return _as(coords, grad_grad_density), *self._gradients(coords, gradients, vectors)
+        grad_grad_density = self._call("density_tangent", atoms, *tangents)
+        gradients = self._call("density_backward_backward", atoms, grid, *tangents, needs=(True, vectors, True))
+        grad_coords, grad_types, grad_radii = _gradients(coords, gradients, vectors)
+        return _as(coords, grad_grad_density), grad_coords, grad_types, grad_radii
 
     def backward_relevance(
         self,
@@ -268,8 +280,8 @@ class GridMaker(Grid):  # noqa: D101
             (N,) or (B, N).
         """
         atoms, grid = self._with_grid(center, coords, types, radii, batch, density=density)
-        tensors = *atoms.tensors, grid, self._grid_like("relevance", relevance, atoms)
-        return _as(coords, _compute("density_relevance", tensors, atoms.grid(self)))
+        relevances = self._grid_like("relevance", relevance, atoms)
+        return _as(coords, self._call("density_relevance", atoms, grid, relevances))
 
     def _with_grid(
         self, center: object, coords: object, types: object, radii: object, batch: object, **grid: object
@@ -283,10 +295,3 @@ class GridMaker(Grid):  # noqa: D101
         indices = types is not None and not types.is_floating_point()
         atoms = self._atoms(center, coords, types, radii, value.shape[-4] if indices else None, batch, batch_size)
         return atoms, self._grid_like(name, value, atoms)
-
-    @staticmethod
-    def _gradients(
-        coords: Array, gradients: tuple[Tensor, Tensor, Tensor], vectors: bool
-    ) -> tuple[Array, Array | None, Array]:
-        grad_coords, grad_types, grad_radii = gradients
-        return _as(coords, grad_coords), _as(coords, grad_types) if vectors else None, _as(coords, grad_radii)

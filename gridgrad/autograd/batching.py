@@ -141,7 +141,9 @@ class Stacked:
         dims : tuple of (int or None)
             Their mapped dimensions.
         """
-        absent = self.atoms[0].new_empty(0)
+        coords = self.atoms[0]
+        assert coords is not None
+        absent = coords.new_empty(0)
         return (
             tuple(absent if g is None else self._unstack(g, i == 2) for i, g in enumerate(gradients)),
             tuple(None if g is None else 0 for g in gradients),

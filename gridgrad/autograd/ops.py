@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -206,6 +207,8 @@ class Call:
             0 if centers is None else centers.data_ptr(),
         )
         precision = _PRECISIONS[dtype]
+        self.kernels: Any
+        self.threads: tuple[int, ...]
         self.scalars = gm.geometry(precision, center), n_examples, n_atoms, n_types, stride
         if coords.is_cuda:
             from gridgrad.kernels.gpu import streams
@@ -242,7 +245,7 @@ class Call:
     def tangents(self, *tangents: Tensor | None, of: str = "grad_grad") -> list[Tensor | None]:
         """Return the directions of coords, types and radii, contiguous, or refuse them; None for those of indices."""
         coords = self.tensors[0]
-        found = []
+        found: list[Tensor | None] = []
         for part, value, like in zip(_PARTS, tangents, self.tensors[:3], strict=True):
             if value is None or (self.index and part == "types"):
                 found.append(None)
@@ -273,7 +276,10 @@ class Call:
                 partials.data_ptr(), self.addresses[1], _address(offsets), *self.scalars[1:4],
                 radii.dim() == 2, gradients[2].data_ptr(),
             )  # fmt: skip
-        return tuple(coords.new_empty(0) if gradient is None else gradient for gradient in gradients)
+        by_coords, by_types, by_radii = (
+            coords.new_empty(0) if gradient is None else gradient for gradient in gradients
+        )
+        return by_coords, by_types, by_radii
 
 
 def density(coords, types, radii, offsets, centers, spec, center, n_types, out=None):

@@ -20,12 +20,12 @@ _SMALLEST = 5e-324
 
 @lru_cache(maxsize=64)
 def _spot(gm: Grid) -> Grid:
-    return dataclasses.replace(gm, resolution=1.0, dimension=_SMALLEST)
+    return dataclasses.replace(gm, resolution=1.0, dimension=(_SMALLEST,) * 3)
 
 
 def _check_points(points: object, atoms: validate.Atoms, points_batch: object, n_examples: int | None) -> None:
     coords = atoms.coords
-    validate.tensor("points", points)
+    points = validate.tensor("points", points)
     if points.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"points: dtype {points.dtype}; expected torch.float32 or torch.float64")
     expected = "(P, 3)" if coords.dim() == 2 else f"({coords.shape[0]}, P, 3)"
@@ -39,7 +39,7 @@ def _check_points(points: object, atoms: validate.Atoms, points_batch: object, n
         return
     if points_batch is None:
         raise ValueError(f"points_batch: None with batch; expected the example of each point, ({len(points)},)")
-    validate.tensor("points_batch", points_batch)
+    points_batch = validate.tensor("points_batch", points_batch)
     if points_batch.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"points_batch: dtype {points_batch.dtype}; expected torch.int64")
     if points_batch.shape != points.shape[:1]:

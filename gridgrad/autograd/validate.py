@@ -137,7 +137,7 @@ def _count(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, np.integer)):
         raise TypeError(f"{name}: {shown(value)} of type {type(value).__name__}; expected an integer")
     if isinstance(value, torch.SymInt):
-        return value
+        return value  # type: ignore[return-value]  # stands for an int while a graph is traced
     if not least <= value < 2**63:
         raise ValueError(f"{name}: {shown(value)}; expected an integer from {least} to 2^63 - 1")
     return int(value)
@@ -256,7 +256,7 @@ def center_tensor(center: object, coords: Tensor) -> Tensor:
     if isinstance(center, np.ma.MaskedArray):
         raise TypeError("center: a masked array; expected (x, y, z)")
     try:
-        if tensors_of(center):
+        if isinstance(center, (list, tuple)) and tensors_of(center):
             return torch.stack([center_tensor(x, coords).double() for x in center])
         return coords.new_tensor(center, dtype=torch.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -276,7 +276,8 @@ def _three_numbers(center: object) -> tuple[float, float, float] | None:
     ):
         return None
     try:
-        return tuple(map(float, center))
+        x, y, z = map(float, center)
+        return x, y, z
     except OverflowError:
         return None
 

@@ -6,6 +6,7 @@ import argparse
 import ast
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,11 +69,11 @@ def _grid_maker(grid: DensityGrid, options: argparse.Namespace) -> GridMaker:
     profile = _written_profile(str(grid.extra.get("gridmaker", "")))
     profile |= {name: getattr(options, name) for name in PROFILE if getattr(options, name) is not None}
     # an axis of one point has no length; a quarter of a step still is one point
-    dimension = (grid.resolution * max(n - 1, 0.25) for n in grid.density.shape[1:])
-    return GridMaker(grid.resolution, tuple(dimension), **profile)
+    x, y, z = (grid.resolution * max(n - 1, 0.25) for n in grid.density.shape[1:])
+    return GridMaker(grid.resolution, (x, y, z), **profile)
 
 
-def _written_profile(text: str) -> dict[str, object]:
+def _written_profile(text: str) -> dict[str, Any]:
     """Return the settings of the profile in the ``repr`` of a GridMaker; empty for any other text."""
     try:
         call = ast.parse(text, mode="eval").body
@@ -112,6 +113,6 @@ def _report(grid: DensityGrid, channels, atoms: AtomBatch, seconds: float, outpu
         if count:
             print(f"  {printable(name):<{width}}  {element:<7}  {radius:>6.3f}  {count:>6}")
     print(f"  residual    {labels['residual']:.2e} of the density's norm")
-    print(f"  iterations  {labels['iterations']}, {STATUS[labels['status']]}")
+    print(f"  iterations  {labels['iterations']}, {STATUS[int(labels['status'])]}")
     print(f"  computed    {labels['evaluations']} densities, {labels['products']} Hessian-vector products")
     print(f"  wrote       {output}")

@@ -33,8 +33,7 @@ def make_typer(options: argparse.Namespace, part: str) -> Typer:
         If the options do not name one.
     """
     if options.typer is None:
-        elements = {"elements": tuple(options.elements.split(","))} if options.elements else {}
-        typer = ElementTyper(**elements)
+        typer = ElementTyper(tuple(options.elements.split(","))) if options.elements else ElementTyper()
         return typer if options.hydrogens else typer.without_hydrogen()
     if options.elements:
         raise ValueError("--elements: is for the element typer, expected it without --typer")
@@ -45,11 +44,11 @@ def make_typer(options: argparse.Namespace, part: str) -> Typer:
         raise ValueError(f"--typer: got {options.typer!r}, expected gnina, gnina-openbabel or MODULE:NAME")
     sys.path.insert(0, os.getcwd())
     try:
-        typer = getattr(importlib.import_module(module), name, None)
+        found = getattr(importlib.import_module(module), name, None)
     except ImportError:
         raise
     except Exception as error:
         raise ValueError(f"--typer: {module} cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(typer):
-        raise TypeError(f"--typer: {name} of {module} is {typer!r}, expected a callable")
-    return typer
+    if not callable(found):
+        raise TypeError(f"--typer: {name} of {module} is {found!r}, expected a callable")
+    return found

@@ -254,7 +254,7 @@ class AtomBatch:
             if name not in self.parts:
                 raise ValueError(f"parts: {name!r}; expected one of {self.parts}")
         indices = [self.parts.index(name) for name in parts]
-        if not indices:
+        if not indices or self.part is None:
             return torch.zeros(self.coords.shape[:1], dtype=torch.bool, device=self.device)
         return torch.stack([self.part == index for index in indices]).any(0)
 
@@ -366,7 +366,7 @@ class AtomBatch:
     def __getstate__(self) -> dict[str, Any]:
         """Let all tensors travel as one buffer where they can."""
         state = {name: value for name, value in self.__dict__.items() if name != "_batch"}
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        tensors: dict[Any, Tensor] = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         tensors |= {("labels", name): value for name, value in self.labels.items()}
         if not can_pack(tensors):
             return state
@@ -389,8 +389,8 @@ class AtomBatch:
 
     def __getitem__(self, index) -> AtomBatch:
         chosen = chosen_examples(index, self.batch_size)
-        offsets, rows = rows_of(chosen, self.offsets.cpu().numpy())
-        examples, rows, offsets = (torch.from_numpy(a).to(self.device) for a in (chosen, rows, offsets))
+        found = (chosen, *rows_of(chosen, self.offsets.cpu().numpy()))
+        examples, offsets, rows = (torch.from_numpy(array).to(self.device) for array in found)
 
         def take(values: Tensor | None, where: Tensor = rows) -> Tensor | None:
             return None if values is None else values.index_select(0, where)

@@ -74,11 +74,13 @@ def build_parts(
             yield number, typed
 
     for number, group in groupby(results(), key=itemgetter(0)):
-        yield _write(folder, job.layout, number, (typed for _, typed in group))
+        yield _write(folder, job.known_layout, number, (typed for _, typed in group))
 
 
 def _write(folder: Path, layout: Layout, number: int, results: Iterator[Typed]) -> Built:
-    failed, seconds, remarks = [], [], Counter()
+    failed: list[Failure] = []
+    seconds: list[float] = []
+    remarks: Counter[str] = Counter()
 
     def rows() -> Iterator[Rows]:
         for typed in results:

@@ -54,13 +54,13 @@ def collate(examples: Sequence[Any] | AtomBatch, dtype: torch.dtype | None = Non
         radii = radii[:1]
     n_atoms = torch.cat([batch.n_atoms for batch in batches])
     return AtomBatch(
-        coords=_join(batches, "coords"),
-        types=_join(batches, "types"),
+        coords=torch.cat([batch.coords for batch in batches]),
+        types=torch.cat([batch.types for batch in batches]),
         radii=torch.cat(radii),
         offsets=torch.cat([n_atoms.new_zeros(1), n_atoms.cumsum(0)]),
         center=_join(batches, "center"),
         labels={name: torch.cat([batch.labels[name] for batch in batches]) for name in first.labels},
-        names=None if first.names is None else [name for batch in batches for name in batch.names],
+        names=None if first.names is None else [name for batch in batches for name in batch.names or ()],
         channels=first.channels,
         part=_join(batches, "part"),
         parts=first.parts,

@@ -112,7 +112,7 @@ class Crop:
         reach = self._radii(atoms) * self.grid.radius_scale * self.grid.final_radius_multiple + _SLACK + 1e-6 * largest
         with np.errstate(invalid="ignore", over="ignore"):
             if self.transform is not None and self.transform.rotate:
-                shift = self.transform.farthest_distance + _CELL * math.sqrt(3) / 2
+                shift: float | np.ndarray = self.transform.farthest_distance + _CELL * math.sqrt(3) / 2
                 far = np.linalg.norm(offset, axis=1) > np.linalg.norm(self.half) + shift + reach
             else:
                 shift = _CELL / 2 + (0 if self.transform is None else self.transform.farthest)

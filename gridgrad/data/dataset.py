@@ -80,7 +80,7 @@ class ComplexDataset(Dataset):
             raise TypeError(f"stores: {stores!r}; expected a mapping of names of parts to stores")
         if rows is not None and set(rows) != set(stores):
             raise ValueError(f"rows: of {tuple(rows)}; expected of {tuple(stores)}, the parts")
-        self.parts = {name: Part(name, store, rows and rows[name]) for name, store in stores.items()}
+        self.parts = {name: Part(name, store, None if rows is None else rows[name]) for name, store in stores.items()}
         first, *others = self.parts.values()
         self._length = len(first.numbers)
         for part in others:
@@ -178,7 +178,7 @@ class ComplexDataset(Dataset):
             batch = rigid(batch, in_place=self._merges)  # what was merged is nobody else's
         return batch
 
-    def _atoms(self, rows: np.ndarray) -> tuple[AtomBatch, np.ndarray, tuple[str, ...] | None]:
+    def _atoms(self, rows: np.ndarray) -> tuple[AtomBatch, np.ndarray, Sequence[str] | None]:
         """Return the atoms of some rows as a batch, their centres (B, 3) in float64, and their names."""
         whole = {name: part.take(rows) for name, part in self.parts.items() if name not in self._crops}
         centers = self._centers(rows, whole)
@@ -248,9 +248,11 @@ class ComplexDataset(Dataset):
         tensors["part"].numpy()[:] = part.repeat(n_atoms)
         for name in shapes if atoms else ():
             np.concatenate([getattr(piece, name) for piece in atoms], out=tensors[name].numpy())
-        tensors.setdefault("radii", self._radii)
         return AtomBatch(
-            **tensors,
+            coords=tensors["coords"],
+            types=tensors["types"],
+            radii=tensors["radii"] if self._radii is None else self._radii,
+            part=tensors["part"],
             offsets=torch.from_numpy(offsets),
             parts=tuple(self.parts),
             radius_type_indexed=self._radii is not None,

@@ -84,8 +84,8 @@ class Header:
         try:
             about = read_json(file)
         except FileNotFoundError:
-            found = "a file" if folder.is_file() else f"no {HEADER} in it" if folder.exists() else "no such folder"
-            raise StoreError(f"{folder}: {found}; expected the folder of a {FORMAT}, see gridgrad prepare") from None
+            there = "a file" if folder.is_file() else f"no {HEADER} in it" if folder.exists() else "no such folder"
+            raise StoreError(f"{folder}: {there}; expected the folder of a {FORMAT}, see gridgrad prepare") from None
         found = about.get("format") if isinstance(about, dict) else type(about).__name__
         if found != FORMAT:
             raise StoreError(f"{file}: format {found!r}; expected {FORMAT!r}")

@@ -107,8 +107,10 @@ class _GninaMolecules:
         rows = chosen_examples(rows, len(self))
         coords, types, radii, counts = self.arrays(rows)
         offsets = torch.from_numpy(np.concatenate([[0], counts.cumsum()]).astype(np.int64))
-        atoms = (torch.from_numpy(values) for values in (coords, types, radii))
-        return AtomBatch(*atoms, offsets, names=[self.names[row] for row in rows], channels=self.channels)
+        return AtomBatch(
+            torch.from_numpy(coords), torch.from_numpy(types), torch.from_numpy(radii), offsets,
+            names=[self.names[row] for row in rows], channels=self.channels,
+        )  # fmt: skip
 
     __getitems__ = __getitem__
 
@@ -254,7 +256,9 @@ class MolCache(_GninaMolecules):
 
     def _read_table(self, table: bytes, start: int) -> tuple[list[str], list[int]]:
         """Return names and places of the molecules."""
-        names, places, at = [], [], 0
+        names: list[str] = []
+        places: list[int] = []
+        at = 0
         while at < len(table):
             end = at + 1 + table[at]
             if end + _PLACE.size > len(table):

@@ -7,13 +7,14 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from gridgrad.data.build import build_parts
 from gridgrad.data.cluster import build_on_ray
-from gridgrad.data.folder import Failure, Header, finish, part_file
+from gridgrad.data.folder import Entry, Failure, Header, finish, part_file
 from gridgrad.data.parts import Layout, Rows, write_part
 from gridgrad.data.plan import begin
 from gridgrad.data.pool import available_cores, warm_up
@@ -143,8 +144,9 @@ def prepare(
         for part in built if todo else ():
             molecules, atoms, worked = molecules + part.entry.rows, atoms + part.entry.atoms, worked + part.seconds
             failed += len(part.failed)
-            for failure in part.failed if on_error else ():
-                on_error(failure)
+            if on_error is not None:
+                for failure in part.failed:
+                    on_error(failure)
             if ray is not None:
                 bar.update(plan.records(part.number))
     seconds = time.perf_counter() - start
@@ -186,7 +188,7 @@ def write_store(
         raise ValueError("molecules: none; expected at least one, which tells the channels")
     layout = Layout(first[1].channels, first[1].types.ndim == 2, None if radii is None else tuple(radii))
     with atomic_folder(folder) as whole:
-        entries = []
+        entries: list[Entry] = []
         rows = enumerate(chain([first], molecules))
         while chunk := list(islice(rows, _ROWS)):
             chunks = chain([chunk], iter(lambda: list(islice(rows, _ROWS)), []))
@@ -195,11 +197,12 @@ def write_store(
         Header(layout, settings or {}, len(entries), entries).write(whole)
 
 
+def _misfit(i: int, name: str, reason: str) -> ValueError:
+    return ValueError(f"molecules: {i}, {name!r}: {reason}")
+
+
 def _rows(layout: Layout, molecules: list[tuple[int, tuple[str, TypedAtoms]]]) -> Rows:
-    rows = [
-        as_row(layout, atoms, lambda reason, i=i, name=name: ValueError(f"molecules: {i}, {name!r}: {reason}"))
-        for i, (name, atoms) in molecules
-    ]
+    rows = [as_row(layout, atoms, partial(_misfit, i, name)) for i, (name, atoms) in molecules]
     names = [str(name) for _, (name, _) in molecules]
     return Rows.of(layout, names, [""] * len(rows), [i + 1 for i, _ in molecules], rows)
 

@@ -29,7 +29,7 @@ class DataLoader(torch.utils.data.DataLoader):
     def __init__(
         self, dataset: Any, *args: Any, collate_fn: Callable[[list[Any]], Any] = collate, **options: Any
     ) -> None:
-        super().__init__(dataset, *args, collate_fn=collate_fn, **options)
+        super().__init__(dataset, *args, collate_fn=collate_fn, **options)  # type: ignore[misc]  # args may hold it too
 
     def _resumable(self) -> tuple[ResumableSampler | None, int]:
         """Return the sampler, and how many of its items make a batch."""
@@ -39,7 +39,7 @@ class DataLoader(torch.utils.data.DataLoader):
         size = getattr(self.batch_sampler, "batch_size", 1)
         return sampler if isinstance(sampler, ResumableSampler) else None, size
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a class of its own
         sampler, size = self._resumable()
         for batch in super().__iter__():
             if sampler is not None:

@@ -39,7 +39,8 @@ def empty_together(shapes: Mapping[str, tuple[torch.dtype, Sequence[int]]]) -> d
 
 def _layout(shapes: Mapping[Any, tuple[torch.dtype, torch.Size]]) -> tuple[dict[Any, Place], int]:
     """Return where tensors go that lie one after the other, and their size in bytes."""
-    layout, size = {}, 0
+    layout: dict[Any, Place] = {}
+    size = 0
     for name, (dtype, shape) in shapes.items():
         layout[name] = dtype, shape, size
         size += -(-shape.numel() * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
@@ -80,8 +81,13 @@ def pack(tensors: Mapping[Any, Tensor]) -> Packed:
         The buffer, and where they are in it.
     """
     layout, size = _layout({name: (value.dtype, value.shape) for name, value in tensors.items()})
-    buffer = bytearray(size) if size <= _INLINE else torch.empty(size, dtype=torch.uint8)
-    target = np.frombuffer(buffer, np.uint8) if size <= _INLINE else buffer.numpy()
+    buffer: bytearray | Tensor
+    if size <= _INLINE:
+        buffer = bytearray(size)
+        target = np.frombuffer(buffer, np.uint8)
+    else:
+        buffer = torch.empty(size, dtype=torch.uint8)
+        target = buffer.numpy()
     for name, value in tensors.items():
         start = layout[name][2]
         target[start : start + value.nbytes] = value.contiguous().view(-1).numpy().view(np.uint8)

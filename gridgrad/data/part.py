@@ -49,7 +49,8 @@ class Part:
             raise ValueError(f"stores[{name!r}]: no molecules; expected at least one, to know the channels")
         self.layout = self._load(np.array([0]))[:0]
         self.numbers = self._numbers(range(size) if numbers is None else numbers, size)
-        self.first_channel, self.n_vector = 0, None
+        self.first_channel = 0
+        self.n_vector: int | None = None
 
     def _numbers(self, numbers: Sequence[int] | Sequence[str], size: int) -> np.ndarray:
         array = np.asarray(numbers)
@@ -97,7 +98,9 @@ class Part:
         if self.n_vector is None:
             return torch.where(types < 0, types, types + first) if first else types
         if not types.is_floating_point():
-            types = (types.unsqueeze(1) == torch.arange(self.layout.n_types)).to(batch.dtype)
+            n_types = self.layout.n_types
+            assert n_types is not None  # `join_channels` wants names
+            types = (types.unsqueeze(1) == torch.arange(n_types)).to(batch.dtype)
         after = self.n_vector - first - types.shape[1]
         return torch.nn.functional.pad(types, (first, after)) if first or after else types
 
@@ -183,16 +186,15 @@ def join_channels(parts: Sequence[Part], shared: bool) -> tuple[tuple[str, ...] 
             raise ValueError(f"{where}: channels without names; expected names, to keep the parts apart")
         if shared and (layout.channels != first.channels or not torch.equal(layout.radii, first.radii)):
             raise ValueError(f"{where}: channels {layout.channels}; expected {first.channels}, with the same radii")
-    radii = [layout.radii for layout in layouts] if first.radius_type_indexed else None
     if shared or len(parts) == 1:
-        channels = first.channels
-        radii = radii and radii[0]
+        channels = None if first.channels is None else tuple(first.channels)
+        radii = first.radii
         starts = [0] * len(parts)
     else:
-        channels = tuple(f"{part.name} {channel}" for part in parts for channel in part.layout.channels)
-        radii = radii and torch.cat(radii)
+        channels = tuple(f"{part.name} {channel}" for part in parts for channel in part.layout.channels or ())
+        radii = torch.cat([layout.radii for layout in layouts])
         starts = np.cumsum([0] + [layout.n_types for layout in layouts[:-1]]).tolist()
     vectors = any(layout.types.is_floating_point() for layout in layouts)
     for part, start in zip(parts, starts, strict=True):
         part.set_channels(start, len(channels) if channels else part.layout.types.shape[-1], vectors)
-    return channels, radii
+    return channels, radii if first.radius_type_indexed else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Rows:
         names: list[str],
         sources: list[str],
         records: list[int],
-        atoms: list[tuple[np.ndarray, ...]],
+        atoms: Sequence[tuple[np.ndarray, ...]],
     ) -> Rows:
         """Make rows from the coordinates, types and radii of each molecule."""
         columns = zip(layout.empty(), *(molecule[: len(layout.columns)] for molecule in atoms), strict=True)
@@ -183,7 +183,7 @@ def _record_batch(schema: pa.Schema, rows: Rows) -> pa.RecordBatch:
     pa = require("pyarrow", "data")
     offsets = pa.array(np.concatenate([[0], np.cumsum(rows.counts)]).astype(np.int64))
 
-    def ragged(values: np.ndarray) -> pa.Array:
+    def ragged(values: np.ndarray) -> Any:
         items = pa.array(values.reshape(-1))
         if values.ndim == 2:
             items = pa.FixedSizeListArray.from_arrays(items, values.shape[1])
@@ -282,7 +282,7 @@ def _ragged(path: Path, batch: pa.RecordBatch, name: str, dtype: type, width: in
     if column.null_count or column.values.null_count or items.null_count:
         raise StoreError(f"{path}: nulls in column {name}; expected none")
     offsets = offsets_of(batch, name)
-    values = np.frombuffer(items.buffers()[-1] or b"", dtype)[: len(items)]
+    values: np.ndarray = np.frombuffer(items.buffers()[-1] or b"", dtype)[: len(items)]
     if len(offsets) != len(column) + 1 or offsets[0] != 0 or offsets[-1] * max(width, 1) != len(values):
         raise StoreError(f"{path}: offsets of column {name} do not fit its {len(values)} values; expected 0 to the end")
     return offsets, values.reshape(-1, width) if width else values

@@ -63,7 +63,8 @@ def map_ordered(
     if workers == 0:
         yield from map(function, items)
         return
-    items, underway = iter(items), deque()
+    items = iter(items)
+    underway: deque[tuple[Any, Future]] = deque()
     pool = _pool(function, workers)
     ready = _submit(pool, _is_ready)
     try:
@@ -86,7 +87,7 @@ def map_ordered(
                 pool.shutdown(wait=True, cancel_futures=True)
                 again = [(item, future), *underway]
                 with ThreadPoolExecutor(workers) as threads:
-                    alone = threads.map(lambda pair: _alone(function, *pair, died), again)
+                    alone = threads.map(lambda pair: _alone(function, pair[0], pair[1], died), again)
                     underway = deque(zip((item for item, _ in again), alone, strict=True))
                 pool = _pool(function, workers)
                 continue
@@ -140,7 +141,7 @@ def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _begin, (function,))
 
 
-_function: Callable | None = None
+_function: Callable[[Any], Any]
 
 
 def _begin(function: Callable) -> None:
@@ -151,7 +152,9 @@ def _begin(function: Callable) -> None:
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
     os._exit(1)
 
 

@@ -67,7 +67,7 @@ def from_pyg(
         return field(value) if isinstance(value, str) else value
 
     coords, ptr, batch = field("pos"), getattr(data, "ptr", None), getattr(data, "batch", None)
-    others = {
+    others: dict[str, Any] = {
         "center": None if center is None else tensor(center),
         "labels": {name: field(name) for name in labels},
         "names": None if names is None else field(names),
@@ -116,7 +116,8 @@ def to_pyg(batch: AtomBatch) -> Batch:
     bounds = batch.offsets.tolist()
     examples = []
     for i, (start, end) in enumerate(pairwise(bounds)):
-        values = {"pos": batch.coords[start:end], "types": batch.types[start:end], "radii": radii[start:end]}
+        values: dict[str, Any] = {"pos": batch.coords[start:end], "types": batch.types[start:end]}
+        values["radii"] = radii[start:end]
         if batch.part is not None:
             values["part"] = batch.part[start:end]
         if batch.center is not None:

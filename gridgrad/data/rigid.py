@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,9 +148,9 @@ class Rigid:
             or torch.compiler.is_compiling()
         ):
             return batch.changed(coords=rigid._move(batch.coords, batch.batch))
-        coords, *rigid = (tensor.detach().numpy() for tensor in tensors)
+        coords, rotation, translation, origin = (tensor.detach().numpy() for tensor in tensors)
         moved = coords if in_place else np.empty_like(coords, order="C")
-        _move_arrays(coords, np.diff(batch.offsets.numpy()), *rigid, moved)
+        _move_arrays(coords, np.diff(batch.offsets.numpy()), rotation, translation, origin, moved)
         return batch if in_place else batch.changed(coords=torch.from_numpy(moved))
 
     def _move(self, coords: Tensor, batch: Tensor) -> Tensor:
@@ -232,9 +233,9 @@ class RandomRigid:
         if self.within not in ("ball", "box"):
             raise ValueError(f"within: {self.within!r}; expected 'ball' or 'box'")
         number = isinstance(self.translation, numbers.Real)
-        lengths = (self.translation,) if number else self.translation
+        lengths: Any = (self.translation,) if number else self.translation
         three = self.within == "box" and isinstance(lengths, Sequence) and len(lengths) == 3
-        if not (number or three) or not all(isinstance(t, numbers.Real) and 0 <= t < math.inf for t in lengths):
+        if not (number or three) or not all(isinstance(t, numbers.Real) and 0 <= float(t) < math.inf for t in lengths):
             expected = "a number >= 0" if self.within == "ball" else "a number >= 0, or three (x, y, z)"
             raise ValueError(f"translation: {self.translation!r}; expected {expected}")
         object.__setattr__(self, "translation", float(lengths[0]) if number else tuple(map(float, lengths)))
@@ -264,7 +265,7 @@ class RandomRigid:
     @property
     def farthest_distance(self) -> float:
         """float: Largest length of a translation, in angstrom."""
-        return float(self.translation if self.within == "ball" else np.linalg.norm(self.farthest))
+        return float(self.farthest[0] if self.within == "ball" else np.linalg.norm(self.farthest))
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Draw rotations and translations.
@@ -282,21 +283,22 @@ class RandomRigid:
             (n, 3) float64.
         """
         generator = None if get_worker_info() else self.generator
-        options = {"generator": generator, "dtype": torch.float64, "device": getattr(generator, "device", "cpu")}
-        normal, products = torch.randn(n, 9, **options), _FROM_PRODUCTS.to(options["device"])
+        device = torch.device("cpu") if generator is None else generator.device
+        normal: Any = torch.randn(n, 9, generator=generator, dtype=torch.float64, device=device)
+        products: Any = _FROM_PRODUCTS.to(device)
         if normal.is_cpu:  # in NumPy, which takes half the time for little
             normal, products = normal.numpy(), products.numpy()
         if self.rotate:
-            q = normal[:, :4] if self.angle == 180 else _narrowed(normal[:, :4], math.radians(self.angle))
+            q: Any = normal[:, :4] if self.angle == 180 else _narrowed(normal[:, :4], math.radians(self.angle))
             q = (q[:, :, None] * q[:, None, :]).reshape(n, 16) / (q * q).sum(1, keepdims=True)
             rotation = torch.as_tensor(q @ products).reshape(n, 3, 3)
         else:
-            rotation = torch.eye(3, dtype=torch.float64, device=options["device"]).expand(n, 3, 3)
+            rotation = torch.eye(3, dtype=torch.float64, device=device).expand(n, 3, 3)
         if self.within == "ball":
             v = normal[:, 4:]
-            return rotation, torch.as_tensor(v[:, :3] * (self.translation / (v * v).sum(1, keepdims=True) ** 0.5))
-        edges = 2 * torch.from_numpy(self.farthest).to(options["device"])
-        return rotation, (torch.rand(n, 3, **options) - 0.5) * edges
+            return rotation, torch.as_tensor(v[:, :3] * (self.farthest_distance / (v * v).sum(1, keepdims=True) ** 0.5))
+        edges = 2 * torch.from_numpy(self.farthest).to(device)
+        return rotation, (torch.rand(n, 3, generator=generator, dtype=torch.float64, device=device) - 0.5) * edges
 
     def draw_for(self, batch: AtomBatch) -> Rigid:
         """Draw a motion for each example of a batch.
@@ -320,8 +322,10 @@ class RandomRigid:
             raise TypeError(f"batch: {type(batch).__name__}; expected an AtomBatch")
         if batch.center is None:
             raise ValueError("batch: no centres, about which is rotated; expected a batch with center (B, 3)")
-        drawn = (value.to(batch.device, batch.dtype, non_blocking=True) for value in self.draw(len(batch)))
-        return Rigid(*drawn, batch.center)
+        rotation, translation = (
+            value.to(batch.device, batch.dtype, non_blocking=True) for value in self.draw(len(batch))
+        )
+        return Rigid(rotation, translation, batch.center)
 
     def __call__(self, batch: AtomBatch) -> tuple[AtomBatch, Rigid]:
         """Draw a motion for each example and move its atoms.

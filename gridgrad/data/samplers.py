@@ -60,6 +60,9 @@ class ResumableSampler(Sampler):
         """Return some of the items that this rank has in this epoch."""
         raise NotImplementedError
 
+    def __len__(self) -> int:
+        raise NotImplementedError
+
     def _generator(self) -> np.random.Generator:
         """Return the random number generator of this epoch, the same on all ranks."""
         return np.random.default_rng([self.seed, self.epoch])
@@ -245,7 +248,7 @@ class _Stratum:
         values = codes[0][rows]
         order = values.argsort(kind="stable")
         parts = np.split(rows[order], np.flatnonzero(np.diff(values[order])) + 1)
-        self.parts = parts if len(codes) == 1 else [_Stratum(part, codes[1:]) for part in parts]
+        self.parts: list[Any] = parts if len(codes) == 1 else [_Stratum(part, codes[1:]) for part in parts]
 
     def rounds(self, extreme) -> int:
         """Return after how many rounds the first (`min`) or the last (`max`) stratum within has given all its rows."""

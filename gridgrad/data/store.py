@@ -105,12 +105,14 @@ class AtomStore:
             offsets, columns = gather(blocks, local, self._layout)
         except IndexError as error:
             raise StoreError(f"{self.path}: {error}; the store is damaged, see AtomStore.verify") from error
-        coords, types, *radii = columns
+        coords, types, *stored = columns
         if not self._layout.vector_types:
             types = types.astype(np.int64)
-        radii = self._radii[types] if self._radii is not None else radii[0]
-        arrays = (torch.from_numpy(array) for array in (coords, types, radii, offsets))
-        return AtomBatch(*arrays, names=names, channels=self.channels)
+        radii = self._radii[types] if self._radii is not None else stored[0]
+        return AtomBatch(
+            torch.from_numpy(coords), torch.from_numpy(types), torch.from_numpy(radii), torch.from_numpy(offsets),
+            names=names, channels=self.channels,
+        )  # fmt: skip
 
     __getitems__ = __getitem__
 

@@ -92,6 +92,8 @@ def read_types(path: str | Path, *, n_labels: int | None = None, parts: Sequence
         number; or if there is no line.
     """
     labels: list[list[float]] = []
+    known: tuple[str, ...] = ()
+    width = 0
     places: list[dict[str, int]] = []
     columns: list[list[int]] = []
     with open(path, "rb") as file:
@@ -100,20 +102,20 @@ def read_types(path: str | Path, *, n_labels: int | None = None, parts: Sequence
             if not words:
                 continue
             if not labels:
-                n_labels = _count_numbers(words) if n_labels is None else n_labels
-                parts = _parts(path, number, len(words) - n_labels, parts)
-                places, columns = [{} for _ in parts], [[] for _ in parts]
-            if len(words) != n_labels + len(parts):
-                expected = f"{n_labels} labels and {len(parts)} molecules ({', '.join(parts)})"
+                width = _count_numbers(words) if n_labels is None else n_labels
+                known = _parts(path, number, len(words) - width, parts)
+                places, columns = [{} for _ in known], [[] for _ in known]
+            if len(words) != width + len(known):
+                expected = f"{width} labels and {len(known)} molecules ({', '.join(known)})"
                 raise ValueError(f"{path}, line {number}: {len(words)} words; expected {expected}")
-            labels.append([_label(path, number, word) for word in words[:n_labels]])
-            for word, place, column in zip(words[n_labels:], places, columns, strict=True):
+            labels.append([_label(path, number, word) for word in words[:width]])
+            for word, place, column in zip(words[width:], places, columns, strict=True):
                 column.append(-1 if word == _NOTHING else place.setdefault(word, len(place)))
     if not labels:
         raise ValueError(f"{path}: no line; expected lines of labels and molecules")
-    names = {part: list(place) for part, place in zip(parts, places, strict=True)}
-    index = {part: np.array(column, np.int64) for part, column in zip(parts, columns, strict=True)}
-    return TypesTable(np.array(labels, np.float64).reshape(len(labels), n_labels), names, index)
+    names = {part: list(place) for part, place in zip(known, places, strict=True)}
+    index = {part: np.array(column, np.int64) for part, column in zip(known, columns, strict=True)}
+    return TypesTable(np.array(labels, np.float64).reshape(len(labels), width), names, index)
 
 
 def _words(path: str | Path, number: int, line: bytes) -> list[str]:

@@ -49,13 +49,21 @@ class TypingJob:
     reading: dict[str, Any]
     layout: Layout | None = None
 
+    @property
+    def known_layout(self) -> Layout:
+        """The layout, once it is known."""
+        if self.layout is None:
+            raise ValueError("layout: None; expected what the rows have to be like")
+        return self.layout
+
     def molecules(self, chunk: Chunk, failed: list[MoleculeError]) -> Iterator[Molecule]:
         """Read the molecules of a chunk; what cannot be read is appended to `failed`."""
         if chunk.error is not None:
             failed.append(chunk.error)
             return iter(())
-        some = {"records": chunk.records, "data": chunk.data}
-        return read_molecules(chunk.path, on_error=failed.append, **some, **self.reading)
+        return read_molecules(
+            chunk.path, on_error=failed.append, records=chunk.records, data=chunk.data, **self.reading
+        )
 
     def __call__(self, chunks: list[Chunk]) -> Typed:
         """Type the records of some chunks."""
@@ -66,12 +74,12 @@ class TypingJob:
         for chunk in chunks:
             for molecule in self.molecules(chunk, failed):
                 try:
-                    rows.append(as_row(self.layout, type_atoms(molecule, self.typer), molecule.error))
+                    rows.append(as_row(self.known_layout, type_atoms(molecule, self.typer), molecule.error))
                     kept.append(molecule)
                 except MoleculeError as error:
                     failed.append(error)
         names, sources = [molecule.name for molecule in kept], [str(molecule.path) for molecule in kept]
-        made = Rows.of(self.layout, names, sources, [molecule.record for molecule in kept], rows)
+        made = Rows.of(self.known_layout, names, sources, [molecule.record for molecule in kept], rows)
         failures = [Failure(str(error.path), error.record, error.reason) for error in failed]
         return Typed(made, failures, sum(map(_remarks, kept), Counter()), time.perf_counter() - start)
 
@@ -81,10 +89,10 @@ class TypingJob:
         if len(singles) == 1:
             path, record = singles[0].path, singles[0].records.start
             failure = Failure(str(path), record, f"the process that read or typed it died: {error}")
-            return Typed(Rows.of(self.layout, [], [], [], []), [failure], Counter())
+            return Typed(Rows.of(self.known_layout, [], [], [], []), [failure], Counter())
         typed = list(map_ordered(self, [[single] for single in singles], 1, self.died))
         failed = [failure for part in typed for failure in part.failed]
-        remarks = sum((part.remarks for part in typed), Counter())
+        remarks: Counter[str] = sum((part.remarks for part in typed), Counter())
         return Typed(Rows.join([part.rows for part in typed]), failed, remarks, sum(part.seconds for part in typed))
 
 

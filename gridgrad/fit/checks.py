@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def channel_radii(radii: object, density: Tensor) -> Tensor:
     return found.expand(n_types).clone()
 
 
-def refinement(refine: object) -> tuple[str, ...]:
+def refinement(refine: str | Sequence[str]) -> tuple[str, ...]:
     """Return what is refined, in order."""
     names = (refine,) if isinstance(refine, str) else tuple(refine)
     if not names or set(names) - set(REFINABLE):
@@ -68,16 +68,17 @@ def refinement(refine: object) -> tuple[str, ...]:
     return tuple(name for name in REFINABLE if name in names)
 
 
-def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+def one_of(name: str, value: object, choices: Collection[str]) -> None:
     """Check a choice."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: {value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
-def count(name: str, value: object, least: int) -> None:
-    """Check an integer."""
+def count(name: str, value: object, least: int) -> int:
+    """Return an integer, checked."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: {value!r}; expected an integer >= {least}")
+    return int(value)
 
 
 def length(name: str, value: object) -> None:
@@ -113,8 +114,7 @@ def _number(n_atoms: object, density: Tensor, radii: Tensor, gm: GridMaker) -> T
         one_of("n_atoms", n_atoms, ("density",))
         return (density.double().sum((2, 3, 4)) / integrals(gm, radii).double()).round().long().cpu().clamp_min(0)
     if not isinstance(n_atoms, Tensor):
-        count("n_atoms", n_atoms, 0)
-        return torch.full((n_examples,), n_atoms)
+        return torch.full((n_examples,), count("n_atoms", n_atoms, 0))
     shapes = (n_examples,), (n_examples, n_types)
     if n_atoms.is_floating_point() or n_atoms.shape not in shapes or bool((n_atoms < 0).any()):
         raise ValueError(f"n_atoms: {_shown(n_atoms)}; expected integers >= 0 of shape {shapes[0]} or {shapes[1]}")

@@ -81,7 +81,8 @@ def cropped(gm: GridMaker, density: Tensor, reach: float) -> Box:
     """
     noise = noise_of(density)
     signal = (density > SIGMAS * noise[:, None, None, None, None]).any(1)
-    first, size = [], []
+    corner: list[Tensor] = []
+    size: list[int] = []
     for axis, points in enumerate(gm.spatial_grid_dimensions()):
         used = _used(signal, axis)
         place = torch.arange(points, device=density.device)
@@ -89,11 +90,12 @@ def cropped(gm: GridMaker, density: Tensor, reach: float) -> Box:
         low = (torch.where(used, place, points).amin(1) - margin).clamp_min(0)
         high = (torch.where(used, place, -1).amax(1) + margin).clamp_max(points - 1)
         size.append(max(int((high - low).amax()) + 1, 1))
-        first.append(low.clamp(max=points - size[-1]))
-    first = torch.stack(first, 1)
+        corner.append(low.clamp(max=points - size[-1]))
+    first = torch.stack(corner, 1)
     x, y, z = size
     pieces = [density[b, :, i : i + x, j : j + y, k : k + z] for b, (i, j, k) in enumerate(first.tolist())]
-    box = replace(gm, dimension=tuple(gm.resolution * max(n - 1, 0.25) for n in size))
+    length_x, length_y, length_z = (gm.resolution * max(n - 1, 0.25) for n in size)
+    box = replace(gm, dimension=(length_x, length_y, length_z))
     last = first.new_tensor(size) - 1
     center = gm.resolution * (first + last / 2).double() - torch.tensor(gm.dimension, device=first.device).double() / 2
     return Box(box, torch.stack(pieces), center, noise)

@@ -77,7 +77,7 @@ class Objective:
     def _values(self, unknowns: Tensor) -> Tensor:
         return 0.5 * (self.density(self.at(unknowns)) - self.target).square().sum((1, 2, 3, 4))
 
-    def gradient(self, unknowns: Tensor, differentiable: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(self, unknowns: Tensor, differentiable: bool = False) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Return f and its gradient, to be differentiated by `product` on request.
 
         Parameters

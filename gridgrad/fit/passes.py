@@ -190,7 +190,8 @@ class Fit:
         self.box, self.radii, self.limits = box, radii, limits
         self.gm, self.target, self.noise = box.gm, box.density, box.noise
         self.refine, self.solve, self.max_iterations, self.tolerance = refine, solve, max_iterations, tolerance
-        self.filters = self.trace = None
+        self.filters: Filters | None = None
+        self.trace: Callable[[Atoms], None] | None = None
         self.units = units(self.gm, radii, refine)
         target = self.target
         n_examples = len(target)
@@ -224,7 +225,9 @@ class Fit:
         )  # fmt: skip
         trust = FIRST_STEP * objective.norm(self.gm.radius_scale * atoms.radii[:, None] / objective.unit[:, :1])
         start = torch.zeros_like(objective.unit)
-        trace = self._tracer(objective) if self.trace is not None and len(examples) == len(tried) else None
+        trace = None
+        if self.trace is not None and len(examples) == len(tried):
+            trace = self._tracer(objective, self.trace)
         solution = self.solve(objective, start, trust, self.max_iterations, self.tolerance, trace)
         self.evaluations += objective.evaluations
         self.products += objective.products
@@ -243,13 +246,13 @@ class Fit:
         self.atoms = join(self.atoms.only(~better[self.atoms.example]), refined.only(better[refined.example]))
         return better
 
-    def _tracer(self, objective: Objective) -> Callable[[Tensor], None]:
+    def _tracer(self, objective: Objective, trace: Callable[[Atoms], None]) -> Callable[[Tensor], None]:
         """Return what a minimiser calls after each iteration."""
         before = self.evaluations, self.products
 
         def tracer(unknowns: Tensor) -> None:
             self.evaluations, self.products = before[0] + objective.evaluations, before[1] + objective.products
-            self.trace(objective.at(unknowns))
+            trace(objective.at(unknowns))
             self.evaluations, self.products = before
 
         return tracer
@@ -281,7 +284,8 @@ class Fit:
         Atoms or None
             All atoms of the examples that get others; None if there is no such example.
         """
-        rest = self.target - Objective(self.gm, self.target, self.atoms, None, ()).density(self.atoms)
+        no_unit = self.target.new_zeros(0)  # nothing is refined
+        rest = self.target - Objective(self.gm, self.target, self.atoms, no_unit, ()).density(self.atoms)
         peaks, troughs = self._peaks(rest, matched)
         surplus = torch.zeros_like(self.atoms.example, dtype=torch.bool)
         for example, channel, position, _ in zip(*troughs, strict=True):
@@ -321,7 +325,8 @@ class Fit:
                 highest = {int(volume[i]): i for i in torch.argsort(height).tolist()}
                 volume, position, height = (value[list(highest.values())] for value in (volume, position, height))
             found.append(Peaks(example[volume], channel[volume], position, height))
-        return tuple(found)
+        peaks, troughs = found
+        return peaks, troughs
 
     def _beside(self, peaks: Peaks, others: Atoms) -> Peaks:
         """Move peaks that are closer to an atom of their channel than atoms may be set: it may stand for two atoms."""

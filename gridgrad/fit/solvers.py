@@ -138,7 +138,7 @@ def lbfgs(
     status = torch.full_like(values, EXHAUSTED, dtype=torch.int64)
     iterations = torch.zeros_like(status)
     running = torch.ones_like(status, dtype=torch.bool)
-    pairs = []  # (s, y, 1 / <s, y>), 0 where an example leaves the pair out
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (s, y, 1 / <s, y>), 0 where an example leaves the pair out
     for _ in range(max_iterations):
         done = objective.largest_step(gradient) < tolerance
         status[running & done] = CONVERGED

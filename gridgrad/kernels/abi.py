@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PRECISIONS = {"float32": "float", "float64": "double"}
 """Type of a real number in the kernels, by dtype."""
@@ -41,7 +41,7 @@ _POINTS_OFFSET = _WORD * _places(FIELDS)["points"]
 _CENTER = struct.Struct(f"={CENTER['center']}d")
 
 
-def pack_geometry(**fields: object) -> bytes:
+def pack_geometry(**fields: Any) -> bytes:
     """Pack a ``Geometry``.
 
     Parameters
@@ -61,7 +61,7 @@ def pack_geometry(**fields: object) -> bytes:
     """
     if fields.keys() != FIELDS.keys():
         raise TypeError(f"fields: {', '.join(fields)}; expected {', '.join(FIELDS)}")
-    values = []
+    values: list[float] = []
     for name, length in FIELDS.items():
         value = (fields[name],) if length == 1 else tuple(fields[name])
         if len(value) != length:

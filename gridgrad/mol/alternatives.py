@@ -45,8 +45,8 @@ class _Run:
 def _runs(sites: Sequence[Site]) -> list[_Run]:
     runs: list[_Run] = []
     run = None
-    for index, (place, *name, _) in enumerate(sites):
-        key = tuple(name)
+    for index, (place, residue, atom, label, _) in enumerate(sites):
+        key = residue, atom, label
         if run is None or run.place != place or (key in run.names and _begins_another(*key)):
             run = _Run(place)
             runs.append(run)

@@ -148,8 +148,8 @@ def _describe(
             continue
         match = match_names(known, heavy_names, elements)
         if match is None or _too_long(draft, known, match, heavy):
-            pairs = [(local[i], local[j]) for i, j in inside]
-            match = match_graph(known, elements, pairs, draft.relative_lengths(inside)) or match
+            near = [(local[i], local[j]) for i, j in inside]
+            match = match_graph(known, elements, near, draft.relative_lengths(inside)) or match
         if match is not None:
             atom = dict(zip(match, heavy, strict=True))
             if all(order for _, _, order in known.bonds):
@@ -159,9 +159,8 @@ def _describe(
             inside = [[atom[i], atom[j]] for i, j, _ in known.bonds if i in atom and j in atom]
     if len(heavy) == 1:
         return
-    pairs, orders = _recorded_bonds(heavy, recorded)
-    if pairs is None:
-        pairs = inside
+    bonds, orders = _recorded_bonds(heavy, recorded)
+    pairs: Sequence[Sequence[int]] = inside if bonds is None else bonds
     indices = np.array([[local[i], local[j]] for i, j in pairs], dtype=np.int64).reshape(-1, 2)
     if orders is None:
         hydrogens = np.array([draft.hydrogens(i) for i in heavy])
@@ -188,14 +187,14 @@ def _apply(draft: _Draft, known: Template, atom: Mapping[int, int]) -> None:
     for number, i in atom.items():
         draft.charges[i] = known.charges[number]
     for begin, end, order in known.bonds:
-        i, j = atom.get(begin), atom.get(end)
-        if i is not None and j is not None:
-            if draft.distance(i, j) < _LONGEST:
-                draft.add(i, j, order)
-        elif i is not None:
-            draft.open.add(i)
-        elif j is not None:
-            draft.open.add(j)
+        one, other = atom.get(begin), atom.get(end)
+        if one is not None and other is not None:
+            if draft.distance(one, other) < _LONGEST:
+                draft.add(one, other, order)
+        elif one is not None:
+            draft.open.add(one)
+        elif other is not None:
+            draft.open.add(other)
     for i in atom.values():  # an aldehyde, as caps of chains are in the dictionary
         oxygens = [j for j, order in draft.bonds[i].items() if order == 2 and draft.elements[j] == 8]
         if oxygens and draft.elements[i] == 6 and draft.valence(i) == 3:

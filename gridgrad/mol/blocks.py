@@ -100,10 +100,10 @@ def _from_rdkit(
 ) -> Molecule:
     n_atoms = molecule.GetNumAtoms()
     elements = np.fromiter((atom.GetAtomicNum() for atom in molecule.GetAtoms()), np.int64, n_atoms)
-    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
+    pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
     coords = molecule.GetConformer().GetPositions() if molecule.GetNumConformers() else np.zeros((n_atoms, 3))
     name = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
-    bonds = np.array(bonds, dtype=np.int64).reshape(-1, 2)
+    bonds = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return Molecule(elements, coords, bonds, name or stem(path), path, record, to_rdkit, unknown=unknown)
 
 

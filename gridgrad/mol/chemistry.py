@@ -230,6 +230,7 @@ def gasteiger_charges(molecule: Any, kept: np.ndarray) -> np.ndarray:
 def _gasteiger(molecule: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the charges that RDKit has computed, of atoms and of their implicit hydrogens."""
     atoms = list(map(molecule.GetAtomWithIdx, range(molecule.GetNumAtoms())))
-    return tuple(
+    charges, hydrogens = (
         np.array([atom.GetDoubleProp(name) for atom in atoms]) for name in ("_GasteigerCharge", "_GasteigerHCharge")
     )
+    return charges, hydrogens

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from gridgrad.mol.molecule import MoleculeError
 from gridgrad.mol.readers import count_records, file_format
@@ -111,7 +110,7 @@ def _broken(error: MoleculeError, record: int) -> Chunk:
 
 def _cut(
     path: Path,
-    text: BinaryIO,
+    text: io.BufferedReader | io.BytesIO | gzip.GzipFile,
     marker: re.Pattern,
     every: int,
     first: int,
@@ -122,7 +121,8 @@ def _cut(
     """Yield the chunks of an SDF or MOL2 file that is open at `offset`, where record `first` begins."""
     ends = marker is _MARKERS["sdf"]
     buffer, scanned, count, last = bytearray(), 0, 0, 0  # the text of `count` records ends at `last`
-    begun, whole_file, failure = False, first == 1, None
+    begun, whole_file = False, first == 1
+    failure: Exception | None = None
     while True:
         try:
             block = text.read1(_BLOCK)

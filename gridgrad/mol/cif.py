@@ -135,8 +135,8 @@ def _templates(block: Any) -> dict[str, Template]:
         element = atomic_number(symbol) if symbol else 0
         charge = _word(row[3]) if row.has(3) else "0"
         if element != 1:
-            charge = int(charge) if _CHARGE.fullmatch(charge) else 0
-            residues.setdefault(_word(row[0]), {})[_word(row[1])] = element, charge
+            number = int(charge) if _CHARGE.fullmatch(charge) else 0
+            residues.setdefault(_word(row[0]), {})[_word(row[1])] = element, number
     bonds: dict[str, list[tuple[str, str, int]]] = {}
     for row in block.find("_chem_comp_bond.", ["comp_id", "atom_id_1", "atom_id_2", "?value_order", "?type"]):
         name, one, two = (_word(row[column]) for column in range(3))
@@ -165,7 +165,8 @@ def _component(block: Any, path: Path, record: int) -> Parsed:
     """Parse a component of the PDB's dictionary or of a monomer library: its own coordinates, else the ideal ones."""
     gemmi = require("gemmi", "mol")
     symbols = [_word(value) for value in block.find_values(f"{_COMPONENT}type_symbol")]
-    best, note = None, ()
+    best: tuple[Any, np.ndarray] | None = None
+    note: tuple[str, ...] = ()
     for kind in (gemmi.ChemCompModel.Xyz, gemmi.ChemCompModel.Example, gemmi.ChemCompModel.Ideal):
         try:
             structure = gemmi.make_structure_from_chemcomp_block(block, kind.value)
@@ -189,7 +190,8 @@ def _component(block: Any, path: Path, record: int) -> Parsed:
     parsed = model_molecule(
         structure[0], rows, path=path, record=record, name=structure.name or stem(path), templates=_templates(block)
     )
-    number_of = {name: number for number, name in enumerate(parsed.molecule.sites.atom_names.tolist())}
+    sites = parsed.molecule.sites
+    number_of = {} if sites is None else {name: number for number, name in enumerate(sites.atom_names.tolist())}
     pairs = block.find("_chem_comp_bond.", ["atom_id_1", "atom_id_2"])
     bonds = [tuple(number_of.get(_word(name)) for name in pair) for pair in pairs]
     bonds = [pair for pair in bonds if None not in pair]
@@ -259,14 +261,19 @@ def _column(block: Any, key: str, count: int) -> list[str]:
 def _symbol(kind: str, label: str) -> str:
     """Return the element of a type symbol such as O2-, or of a label without one; empty if there is none."""
     if kind.strip("?."):
-        letters = re.match("[A-Za-z]*", kind)[0]
+        letters = _letters(kind)
         return letters if letters.upper() in ("D", "T", *map(str.upper, SYMBOLS[1:])) else ""
-    letters = re.match("[A-Za-z]*", label)[0]
+    letters = _letters(label)
     if letters in SYMBOLS[1:]:
         return letters
     if letters[1:2].islower() or letters[:2].capitalize() in SYMBOLS:
         return ""  # CL1 may be chlorine or a carbon
     return letters[:1] if letters[:1] in SYMBOLS[1:] else ""
+
+
+def _letters(text: str) -> str:
+    """Return what a text begins with."""
+    return re.split("[^A-Za-z]", text, maxsplit=1)[0]
 
 
 def _word(value: str) -> str:

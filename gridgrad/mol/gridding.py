@@ -53,7 +53,7 @@ def grid_atoms(
     radii = torch.as_tensor(atoms.radii, dtype=dtype, device=device)
     with torch.no_grad():
         density = coords2grid(gm, (0.0, 0.0, 0.0), coords, types, radii, n_types=len(atoms.channels))
-    extra = {
+    extra: dict[str, np.ndarray | str] = {
         "coords": atoms.coords, "types": atoms.types, "radii": atoms.radii, "center": center,
         "dimension": np.array(gm.dimension), "gridmaker": repr(gm), "source": source,
     }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gridgrad.mol.molecule import Molecule
-from gridgrad.mol.typers import Typer
+from gridgrad.mol.typers import ChannelTyper
 
 __all__ = ["MappedTyper", "OneHotTyper", "read_map"]
 
@@ -36,12 +36,14 @@ class MappedTyper:
     """
 
     def __init__(
-        self, typer: Typer, groups: Mapping[str, Sequence[str]] | Iterable[Sequence[str]], other: str | None = None
+        self,
+        typer: ChannelTyper,
+        groups: Mapping[str, Sequence[str]] | Iterable[Sequence[str]],
+        other: str | None = None,
     ):
-        if not isinstance(groups, Mapping):
-            groups = {"_".join(group): group for group in map(tuple, groups)}
+        named = groups.items() if isinstance(groups, Mapping) else (("_".join(old), old) for old in map(tuple, groups))
         self.typer, self.other = typer, other
-        self.groups = {name: tuple(old) for name, old in groups.items()}
+        self.groups: dict[str, tuple[str, ...]] = {name: tuple(old) for name, old in named}
         names = [name for old in self.groups.values() for name in old]
         wrong = [name for name in names if name not in typer.channels or names.count(name) > 1]
         if wrong:
@@ -54,7 +56,9 @@ class MappedTyper:
         self._index = np.array([new.get(name, rest) for name in typer.channels], dtype=np.int64)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, MappedTyper) and self.typer == other.typer and self.other == other.other
+        if not isinstance(other, MappedTyper):
+            return NotImplemented
+        same = self.typer == other.typer and self.other == other.other
         return same and list(self.groups.items()) == list(other.groups.items())
 
     def __hash__(self) -> int:

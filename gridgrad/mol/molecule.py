@@ -292,7 +292,7 @@ class Molecule:
         if self._rdkit is None:
             whole = self._whole or self
             molecule = assemble(whole.elements, whole.coords, whole.bonds, whole.sites)
-            if whole is self:
+            if whole is self or self.index is None:
                 return molecule, np.ones(len(self), dtype=bool)
             first = np.arange(len(whole)) if whole.index is None else whole.index
             return molecule, np.isin(first, self.index)

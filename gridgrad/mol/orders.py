@@ -216,7 +216,7 @@ def _lay_double_bonds(f: _Fragment, bonds: list[tuple[int, int]]) -> None:
             j = partner.pop(k)
         while True:
             before = came[i]
-            freed = partner.get(i)
+            freed = partner.get(i, -1)
             partner[i], partner[j] = j, i
             if before < 0:
                 break

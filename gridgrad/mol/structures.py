@@ -102,7 +102,7 @@ def check_count(found: int, expected: int, path: Path, record: int) -> None:
 
 def _in_file_order(model: Any) -> list[tuple[tuple[str, ...], str, Any]]:
     """Return the atoms of a model with their place (see `Site`) and the name of their residue."""
-    atoms = []
+    atoms: list[tuple[tuple[str, ...], str, Any]] = []
     for chain in model:
         for residue in chain:
             place, name = (chain.name, str(residue.seqid), residue.segment, residue.subchain), residue.name

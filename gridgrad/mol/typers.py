@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,17 @@ Typer = Callable[[Molecule], tuple[Any, Any, Any]]
 `types` is an integer array (N,), negative for an atom to ignore, or a float array (N, T); `radii` is (N,) in angstrom;
 the names are T strings. `Molecule.to_rdkit` gives a typer the chemistry.
 """
+
+
+class ChannelTyper(Protocol):
+    """A typer that knows its channels before it sees a molecule."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+
+    def __call__(self, molecule: Molecule, /) -> tuple[Any, Any, Any]:
+        """Return what `Typer` says."""
 
 
 @dataclass(frozen=True)

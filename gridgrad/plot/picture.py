@@ -12,7 +12,7 @@ from gridgrad.io.density import DensityGrid
 from gridgrad.mol.elements import SYMBOLS
 from gridgrad.mol.molecule import Molecule
 from gridgrad.plot.projection import Projection, project, project_axis
-from gridgrad.plot.scene import Sticks, atom_colors, channel_color, principal_axes, sticks
+from gridgrad.plot.scene import Sticks, atom_colors, bonds_of, channel_color, principal_axes, sticks
 
 __all__ = ["draw_gradient", "draw_grid"]
 
@@ -88,7 +88,7 @@ def draw_gradient(
     left.set_title("density, one colour per element channel", fontsize=11, color=_INK)
 
     _draw_image(right, view, alpha=0.35)
-    _draw_sticks(right, view, Sticks(ligand.elements, moved, ligand.bonds), width=3.4, fade=0.25, labels=False)
+    _draw_sticks(right, view, Sticks(ligand.elements, moved, bonds_of(ligand)), width=3.4, fade=0.25, labels=False)
     start, pull = view.rotate(moved)[:, :2], view.rotate(-grad_coords)[:, :2]
     length = np.linalg.norm(pull, axis=1)
     seen = length > 0.12 * length.max()

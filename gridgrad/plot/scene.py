@@ -50,7 +50,7 @@ class Sticks:
 
     def near(self, places: np.ndarray, reach: float) -> Sticks:
         """Return the atoms closer than `reach` to one of `places` (M, 3)."""
-        square = sum((self.coords[:, None, axis] - places[None, :, axis]) ** 2 for axis in range(3))
+        square = ((self.coords[:, None] - places[None, :]) ** 2).sum(axis=2)
         return self.subset((square < reach**2).any(axis=1))
 
 
@@ -64,11 +64,13 @@ def sticks(molecule: Molecule, extent: np.ndarray) -> Sticks:
     extent : ndarray, shape (3, 2)
         First and last coordinate on each axis, in angstrom.
     """
-    inside = ((molecule.coords >= extent[:, 0]) & (molecule.coords <= extent[:, 1])).all(axis=1)
-    if molecule.bonds is not None:
-        return Sticks(molecule.elements, molecule.coords, molecule.bonds).subset(inside)
-    elements, coords = molecule.elements[inside], molecule.coords[inside]
-    return Sticks(elements, coords, _near_pairs(elements, coords))
+    inside = np.all((molecule.coords >= extent[:, 0]) & (molecule.coords <= extent[:, 1]), axis=1)
+    return Sticks(molecule.elements, molecule.coords, bonds_of(molecule)).subset(inside)
+
+
+def bonds_of(molecule: Molecule) -> np.ndarray:
+    """Return the bonds (M, 2) of a molecule, guessed by distance where the file names none."""
+    return _near_pairs(molecule.elements, molecule.coords) if molecule.bonds is None else molecule.bonds
 
 
 def _near_pairs(elements: np.ndarray, coords: np.ndarray) -> np.ndarray:

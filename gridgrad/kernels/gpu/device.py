@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import cubins
@@ -46,7 +46,7 @@ class Device:
         self.context = (through or driver()).context(ordinal)
         self.name, self.architecture = self.context.name, self.context.architecture
         self._lock = Lock()
-        self._modules = {}
+        self._modules: dict[str, Any] = {}
         self.fault, self.fault_address = self.context.mapped_words(len(abi.FAULTS))
         atexit.register(self.close)
 
@@ -119,7 +119,7 @@ class Device:
     def close(self) -> None:
         """Give back modules and the primary context, at exit."""
         self._modules.clear()
-        self.fault = None
+        self.fault.release()
         self.context.close()
 
     def synchronize(self) -> None:

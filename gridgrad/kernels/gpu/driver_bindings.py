@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gridgrad.kernels.gpu.driver import NoDriverError
 
@@ -48,7 +48,9 @@ class BindingsContext:
         self._device = _call(drv, "cuDeviceGet", ordinal)
         self.name, self.architecture = _described(drv, self._device)
         self._context = _call(drv, "cuDevicePrimaryCtxRetain", self._device)
-        self._modules, self._words, self._streams = [], [], []
+        self._modules: list[Any] = []
+        self._words: list[Any] = []
+        self._streams: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -99,11 +101,11 @@ class BindingsContext:
         handle = int(self._streams[-1])
         return handle, handle
 
-    def launch(self, function: object, blocks: int, threads: int, stream: object, arguments: bytes) -> None:
+    def launch(self, function: Any, blocks: int, threads: int, stream: object, arguments: bytes) -> None:
         """Launch on a one-dimensional grid."""
         drv = self._drv
-        handle, buffer, _, n_bytes_address = function
-        buffer = buffer.from_buffer_copy(arguments)
+        handle, kind, _, n_bytes_address = function
+        buffer = kind.from_buffer_copy(arguments)
         extra = _Extra(_BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, n_bytes_address, _END)
         _check(drv, "cuCtxPushCurrent", drv.cuCtxPushCurrent(self._context)[0])
         try:
@@ -142,7 +144,7 @@ def _check(drv: ModuleType, name: str, error: object) -> None:
         raise kind(f"{name}: {error!r} ({text.decode() if text else 'unknown'})")
 
 
-def _call(drv: ModuleType, name: str, *arguments: object) -> object:
+def _call(drv: ModuleType, name: str, *arguments: object) -> Any:
     error, *values = getattr(drv, name)(*arguments)
     _check(drv, name, error)
     return values[0] if len(values) == 1 else tuple(values)
@@ -209,11 +211,11 @@ def load() -> BindingsDriver:
         raise NoDriverError(f"installed, but does not load ({error})") from error
     version = bindings.__version__
     try:
-        (error,) = drv.cuInit(0)
+        (code,) = drv.cuInit(0)
     except RuntimeError as missing:  # raised instead of returned where there is no libcuda
         raise NoDriverError(f"{version}, usable but for the NVIDIA driver: there is no libcuda.so.1") from missing
     try:
-        _check(drv, "cuInit", error)
+        _check(drv, "cuInit", code)
     except DriverError as refused:
         raise RuntimeError(f"the NVIDIA driver finds no usable device: {refused}") from refused
     return BindingsDriver(drv, version)

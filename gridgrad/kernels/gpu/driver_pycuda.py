@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
+from typing import Any
 
 from gridgrad.kernels.gpu.driver import NoDriverError
 
@@ -32,7 +33,7 @@ class PycudaContext:
         self._drv = drv
         self._context = device.retain_primary_context()
         self._push, self._pop = self._context.push, drv.Context.pop
-        self._kept = []
+        self._kept: list[Any] = []
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -53,12 +54,12 @@ class PycudaContext:
         self._kept.append(module)
         return module
 
-    def function(self, module: object, name: str, n_bytes: int) -> object:
+    def function(self, module: Any, name: str, n_bytes: int) -> object:
         """Return the launch of a kernel: PyCUDA's, without the deprecated calls that its public ones make."""
         with self.current():
             return module.get_function(name)._launch_kernel
 
-    def constant(self, module: object, name: str) -> bytes:
+    def constant(self, module: Any, name: str) -> bytes:
         """Return the value of a global variable."""
         with self.current():
             address, n_bytes = module.get_global(name)
@@ -80,7 +81,7 @@ class PycudaContext:
             stream = self._drv.Stream(1)  # CU_STREAM_NON_BLOCKING, as torch's own
         return stream, stream.handle
 
-    def launch(self, function: object, blocks: int, threads: int, stream: object, arguments: bytes) -> None:
+    def launch(self, function: Any, blocks: int, threads: int, stream: object, arguments: bytes) -> None:
         """Launch on a one-dimensional grid."""
         self._push()
         try:
@@ -99,7 +100,7 @@ class PycudaContext:
         self._context.detach()
 
 
-def _described(device: object) -> tuple[str, int]:
+def _described(device: Any) -> tuple[str, int]:
     major, minor = device.compute_capability()
     return device.name(), 10 * major + minor
 

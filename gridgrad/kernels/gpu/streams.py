@@ -29,12 +29,12 @@ class _Side(NamedTuple):
     """A stream of the driver's beside one of torch's, and the events between them, recorded anew by each launch."""
 
     stream: object
-    torch: torch.cuda.Stream
+    beside: torch.cuda.Stream
     begin: torch.cuda.Event
     end: torch.cuda.Event
 
     def join(self, current: torch.cuda.Stream) -> None:
-        self.end.record(self.torch)
+        self.end.record(self.beside)
         current.wait_event(self.end)
 
 
@@ -61,7 +61,7 @@ class TorchStreams:
         self._any_stream = device.context.any_stream
         self._torch_device = torch.device("cuda", device.ordinal)
         self._lock = Lock()
-        self._sides = {}
+        self._sides: dict[int, _Side] = {}
 
     def _new_side(self, handle: int) -> _Side:
         with self._lock:
@@ -87,7 +87,7 @@ class TorchStreams:
             return handle, None
         side = self._sides.get(handle) or self._new_side(handle)
         side.begin.record(current)
-        side.torch.wait_event(side.begin)
+        side.beside.wait_event(side.begin)
         return side.stream, partial(side.join, current)
 
 
