@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from gridgrad.io import atomic, atomic_files, atomic_folder
+from gridgrad import atomic
+from gridgrad.atomic import atomic_files, atomic_folder
 
 pytestmark = pytest.mark.skipif(atomic.fcntl is None, reason="no locks: what killed runs leave is not told apart")
 

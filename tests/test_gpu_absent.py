@@ -1,13 +1,14 @@
 """Without PyCUDA and cuda.bindings: clear errors, and nothing of the CPU behaviour changes."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from gridgrad import gpu, show_config
+from gridgrad import atomic, gpu, show_config
 from gridgrad.kernels.gpu import cubins, driver
 
 HIDE = """
@@ -153,3 +154,29 @@ def test_nvcc_that_fails_is_none(question, tmp_path, monkeypatch):
     assert compilers() == {}
     nvcc.write_text('#!/bin/sh\necho "V13.0.88 compute_90"\n')
     assert compilers() == {"nvcc": ("13.0.88", [90])}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gridgrad.kernels.gpu import cubins
+
+def write_half(path, data):
+    with open(path, "wb") as file:
+        file.write(data[: len(data) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Path.write_bytes = write_half
+cubins._write(Path(sys.argv[1]), b"cubin")
+"""
+
+
+@pytest.mark.skipif(atomic.fcntl is None, reason="no locks: what killed runs leave is not told apart")
+def test_a_killed_process_leaves_no_cubin_for_long(tmp_path):
+    """Half a cubin has another name, and goes when the next one is written, even another one."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "one.cubin")], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 1 and not (tmp_path / "one.cubin").exists()
+    cubins._write(tmp_path / "other.cubin", b"cubin")
+    assert os.listdir(tmp_path) == ["other.cubin"]
+    assert (tmp_path / "other.cubin").read_bytes() == b"cubin"

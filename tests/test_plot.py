@@ -163,8 +163,11 @@ def test_png_of_a_complex_and_of_an_empty_box(tmp_path):
     assert (empty < 0.5).any()
 
 
-def test_png_of_a_gradient_has_arrows(tmp_path, ligand, grid):
+@pytest.mark.parametrize("bonds", [True, False], ids=["bonds", "none"])
+def test_png_of_a_gradient_has_arrows(tmp_path, ligand, grid, bonds):
+    """Also of a molecule of an XYZ file, whose bonds are guessed."""
     path = tmp_path / "gradient.png"
+    ligand = ligand if bonds else dataclasses.replace(ligand, bonds=None)
     grad_coords = np.random.default_rng(1).normal(size=ligand.coords.shape)
     draw_gradient(path, grid, ligand, ligand.coords + 0.3, grad_coords, "caption")
     image = image_of(path)

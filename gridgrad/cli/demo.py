@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gridgrad.atomic import refuse_existing
 from gridgrad.extras import require
 from gridgrad.functional import coords2grid
 from gridgrad.gridmaker import GridMaker
-from gridgrad.io.atomic import refuse_existing
 from gridgrad.mol import Molecule, TypedAtoms, grid_atoms, read_molecules, type_atoms
 from gridgrad.plot import draw_gradient, draw_grid, write_page
 from gridgrad.plot.scene import principal_axes

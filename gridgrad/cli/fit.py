@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gridgrad.atomic import refuse_existing
 from gridgrad.cli.terminal import printable
 from gridgrad.data import AtomBatch
 from gridgrad.extras import require
 from gridgrad.fit import STATUS, fit_atoms
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, atomic_files, read
-from gridgrad.io.atomic import refuse_existing
 from gridgrad.mol import SYMBOLS, VDW_RADII, element_of_channel
 
 FORMATS = (".sdf", ".xyz")

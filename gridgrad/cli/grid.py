@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from gridgrad import gpu
+from gridgrad.atomic import refuse_existing
 from gridgrad.cli.terminal import say
 from gridgrad.cli.typer import make_typer
 from gridgrad.data.pool import WorkerDiedError, map_ordered
 from gridgrad.extras import require
 from gridgrad.gridmaker import GridMaker
 from gridgrad.io import DensityGrid, check_output, write
-from gridgrad.io.atomic import refuse_existing
 from gridgrad.io.writers import check_picture
 from gridgrad.mol import (
     Molecule,

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gridgrad.atomic import clean
 from gridgrad.data.parts import FORMAT, VERSION, Entry, Layout, StoreError
 from gridgrad.io import atomic_files
-from gridgrad.io.atomic import clean
 
 __all__ = ["FAILED", "HEADER", "Failure", "Header", "finish", "part_file", "read_json", "sidecar", "write_json"]
 

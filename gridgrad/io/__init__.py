@@ -1,6 +1,6 @@
 """Density grids on disk: ``.npz``, ``.pt``, OpenDX and MRC/CCP4 (the last two need the extra ``mol``)."""
 
-from gridgrad.io.atomic import atomic_files, atomic_folder
+from gridgrad.atomic import atomic_files, atomic_folder
 from gridgrad.io.density import DensityGrid
 from gridgrad.io.readers import read
 from gridgrad.io.writers import FORMATS, check_output, write

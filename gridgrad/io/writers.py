@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gridgrad.atomic import atomic_files, real_path
 from gridgrad.extras import require
-from gridgrad.io.atomic import atomic_files, real_path
 from gridgrad.io.density import DensityGrid
 
 __all__ = ["FORMATS", "check_output", "write"]

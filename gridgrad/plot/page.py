@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gridgrad.io.atomic import atomic_files
+from gridgrad.atomic import atomic_files
 from gridgrad.io.density import DensityGrid
 from gridgrad.mol.molecule import Molecule
 from gridgrad.plot.scene import Sticks, atom_colors, channel_color, sticks

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gridgrad.atomic import atomic_files
 from gridgrad.extras import require
-from gridgrad.io.atomic import atomic_files
 from gridgrad.io.density import DensityGrid
 from gridgrad.mol.elements import SYMBOLS
 from gridgrad.mol.molecule import Molecule

@@ -16,6 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from gridgrad.atomic import atomic_files, clean
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import nvrtc
 from gridgrad.kernels.gpu.nvrtc import CompileError
@@ -173,16 +174,11 @@ def cache_folder() -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    # whole or not at all, also with several processes at it
+    # whole or not at all, also with several processes at it; what a killed one left of any cubin goes
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    clean(path.parent)
+    with atomic_files([path]) as (temporary,):
+        temporary.write_bytes(data)
 
 
 def cubin(real: str, architecture: int) -> bytes:
