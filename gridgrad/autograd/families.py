@@ -39,7 +39,7 @@ def computing(operator: str) -> Callable:
     implementation, dispatched = getattr(ops, operator), getattr(_ops, operator)
 
     def compute(tensors: tuple[Tensor | None, ...], settings: tuple):
-        if ops.is_plain(*tensors):
+        if ops.is_plain(*tensors):  # type: ignore[arg-type]  # the first one is coords
             return implementation(*tensors, *settings)
         with below_autograd():
             return dispatched(*tensors, *settings)
@@ -56,7 +56,7 @@ class Families(NamedTuple):
     is_last: bool
 
 
-def families_of(rules: type) -> Families:
+def families_of(rules: Any) -> Families:
     """Make the Function for eager mode and the one for transforms, and give the operator its derivative.
 
     The first takes the settings as one argument: torch charges for each, and for each gradient that is None.

@@ -163,6 +163,9 @@ class Call:
             raise ValueError(f"coords: shape {tuple(shape)}; expected (N, 3) or (B, N, 3)")
         if n_types < 1:
             raise ValueError(f"n_types: {n_types}; expected an integer >= 1")
+        lead: tuple[int, ...]
+        types_shape: tuple[int, ...]
+        radii_shape: tuple[int, ...]
         if len(shape) == 2:
             lead, n_atoms, n_examples = (shape[0],), shape[0], 1
         else:
