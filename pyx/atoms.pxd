@@ -87,6 +87,15 @@ cdef inline bint has_weight(const Atoms* atoms, const real* v_weights, long long
     return False
 
 
+cdef inline long long n_weights(const Atoms* atoms) noexcept nogil:
+    # that are not zero; none for index types
+    cdef long long n = 0, j
+    if atoms.weights != NULL:
+        for j in range(atoms.n_atoms * atoms.n_types):
+            n += atoms.weights[j] != 0
+    return n
+
+
 cdef inline Terms terms_of(const Atoms* atoms, const Geometry* grid, long long b, long long i) noexcept nogil:
     # in all channels, the radius not yet read; none for an atom that is ignored
     cdef Terms terms

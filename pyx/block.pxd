@@ -17,6 +17,7 @@ cdef extern from *:
     #endif
     typedef REAL Vector __attribute__((vector_size(WIDTH * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
     #define ZERO ((Vector){0})
+    #define fetch_line(p) __builtin_prefetch(p)
     /* x where mask is not 0, else 0, whatever x is there */
     #define only_where(mask, x) ((Vector)((__typeof__((x) != (x)))(x) & ((mask) != ZERO)))
     """
@@ -24,6 +25,7 @@ cdef extern from *:
     ctypedef real Vector
     const Vector ZERO
     Vector only_where(Vector mask, Vector x) nogil
+    void fetch_line(const real* p) nogil
 
 
 cdef inline void load(const real* source, int n_lanes, real* target) noexcept nogil:
@@ -47,6 +49,14 @@ cdef inline Vector grid_vector(const real* grid, const Support* a, long long c, 
         return (<Vector*>(grid + a.offset[c] + first))[0]
     load(grid + a.offset[c], a.n_lanes, edge)
     return (<Vector*>(edge + first))[0]
+
+
+cdef inline void prefetch(const real* grid, const Support* a) noexcept nogil:
+    # asks memory for the lines of the grid below the block
+    cdef long long c
+    for c in range(a.n):
+        fetch_line(grid + a.offset[c])
+        fetch_line(grid + a.offset[c] + LANES - 1)
 
 
 cdef inline real total(const real* sums) noexcept nogil:

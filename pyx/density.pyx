@@ -5,6 +5,7 @@ gridgrad/kernels/abi.py: addresses of contiguous, validated arrays, 0 where abse
 computed. B examples, N atoms, T types.
 """
 from libc.stdlib cimport calloc, free
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.string cimport memcpy, memset
 from profile cimport real
 from support cimport Geometry
@@ -37,15 +38,26 @@ def n_levels():
 
 cdef bytes own_copy(Address integers, long long n):
     # what addresses are computed from is checked and then followed: another thread may write to it meanwhile
-    return (<const char*>integers)[:n * sizeof(long long)] if integers else b""
+    cdef bytes copy
+    cdef char* target
+    if not integers:
+        return b""
+    copy = PyBytes_FromStringAndSize(NULL, n * sizeof(long long))
+    target = PyBytes_AsString(copy)
+    with nogil:
+        memcpy(target, <const char*>integers, n * sizeof(long long))
+    return copy
 
 
 cdef int check_integers(const Atoms* atoms) except -1:
-    cdef long long i = first_bad_offset(atoms)
+    cdef long long i
+    with nogil:
+        i = first_bad_offset(atoms)
     if i >= 0:
         raise ValueError(f"offsets: element {i} is {atoms.offsets[i]}; expected offsets that rise from 0 to the "
                          f"number of atoms, {atoms.n_atoms}")
-    i = first_bad_index(atoms)
+    with nogil:
+        i = first_bad_index(atoms)
     if i >= 0:
         raise ValueError(f"types: atom {i} has index {atoms.index[i]}; expected an index below n_types = "
                          f"{atoms.n_types} (negative: the atom is ignored)")
@@ -73,7 +85,8 @@ cdef tuple read_atoms(Atoms* atoms, Geometry* grid, Address coords, Address inde
     atoms.radius_example_stride = radius_example_stride
     atoms.radius_by_type = grid.radius_by_type != 0
     check_integers(atoms)
-    i = first_bad_radius(atoms, <const real*>u_weights, <const real*>v_weights)
+    with nogil:
+        i = first_bad_radius(atoms, <const real*>u_weights, <const real*>v_weights)
     if i >= 0:
         raise ValueError(f"radii: element {i} is {atoms.radii[i]}; expected a radius > 0")
     return own_index, own_offsets

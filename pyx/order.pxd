@@ -93,17 +93,29 @@ cdef inline bint sort_by_row(const Atoms* atoms, const Geometry* grid, long long
     return ok
 
 
-cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, long long** order) noexcept nogil:
-    # The atoms, example by example and, where they read one channel, channel by channel: slab by slab, in it along y,
-    # and to and fro along x and z, in cells of CELL points an axis, or more so that they are not many more than atoms.
+cdef inline long long first_channel(const Atoms* atoms, long long i) noexcept nogil:
+    # of an atom; that of one which has none: 0
+    cdef long long k
+    if atoms.index != NULL:
+        return max(atoms.index[i], 0)
+    for k in range(atoms.n_types):
+        if atoms.weights[i * atoms.n_types + k] != 0:
+            return k
+    return 0
+
+
+cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, bint by_channel,
+                              long long** order) noexcept nogil:
+    # The atoms, example by example and, where they read few channels, by the first: slab by slab, in it along y, and to
+    # and fro along x and z, in cells of CELL points an axis, or more so that they are not many more than atoms.
     cdef long long b, i, x, y, z, slab, window, planes, n_slabs, n_y, n_z, n_cells, side = CELL
-    cdef long long n_channels = atoms.n_types if atoms.index != NULL else 1
+    cdef long long n_channels = atoms.n_types if by_channel else 1
     cdef Terms terms
     cdef long long* start = NULL
     cdef long long* cells = NULL
     cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
     cdef bint ok = key != NULL
-    window = planes_of_window(grid, rows_of_window(atoms, grid), 1 if atoms.index != NULL else atoms.n_types)
+    window = planes_of_window(grid, rows_of_window(atoms, grid), 1 if by_channel else atoms.n_types)
     while True:
         planes = (window + side - 1) // side
         n_slabs = (grid.points[0] + side * planes - 1) // (side * planes)
@@ -130,7 +142,7 @@ cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, long lon
     if ok:
         for b in range(atoms.n_examples):
             for i in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-                key[i] = b * n_channels + (max(atoms.index[i], 0) if atoms.index != NULL else 0)
+                key[i] = b * n_channels + (first_channel(atoms, i) if by_channel else 0)
         ok = sort_by_key(key, cells, atoms.n_atoms, atoms.n_examples * n_channels, order, &start)
     free(start)
     free(cells)

@@ -8,9 +8,9 @@ from libc.string cimport memset
 from profile cimport Profile, has_slope, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
 from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, has_weight, is_known,
-                    is_nan, sharing_radius, terms_of, weights_of)
-from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, total,
-                    vector_of)
+                    is_nan, n_weights, sharing_radius, terms_of, weights_of)
+from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, prefetch,
+                    total, vector_of)
 from order cimport sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
@@ -139,9 +139,16 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
     cdef Support* a = &space.support
     cdef double[4] sum = [0, 0, 0, 0]
     cdef int n
+    cdef const real* weights = weights_of(call.atoms.weights, &call.atoms, terms.i, terms.k_begin)
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
+    cdef const real* grid = call.grad_density + (terms.b * call.atoms.n_types + terms.k_begin) * volume
     if not place(a, terms.r, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
+        if grad_weights == NULL:        # the profiles are computed meanwhile
+            for k in range(terms.k_end - terms.k_begin):
+                if weights == NULL or weights[k] != 0:
+                    prefetch(grid + k * volume, a)
         if grad_weights != NULL:
             fill_phi(space)
         if call.grad_coords != NULL or call.grad_radii != NULL:
@@ -347,6 +354,14 @@ cdef inline void atom_item(Workspace* space, const ToAtoms* call, long long item
         atom_gradients(space, call, i)
 
 
+cdef inline bint reads_few_channels(const ToAtoms* call) noexcept nogil:
+    # an atom: those of its weights that are not zero, and these are at most two on average
+    if call.atoms.index != NULL:
+        return True
+    return (call.grad_weights == NULL and call.v.weights == NULL
+            and n_weights(&call.atoms) <= 2 * call.atoms.n_atoms)
+
+
 cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) except -1 nogil:
     # cuts the atoms among the threads
     cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
@@ -356,7 +371,7 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
     spaces = open_workspaces(grid, n_threads, 0)
     if call.atoms.n_atoms > 16:
-        ok = sort_by_cell(&call.atoms, grid, &call.order)
+        ok = sort_by_cell(&call.atoms, grid, reads_few_channels(call), &call.order)
     if spaces != NULL and ok and n_threads == 1:
         for item in range(call.atoms.n_atoms):
             if interrupted(&interrupt, 1):

@@ -8,7 +8,7 @@ from libc.string cimport memset
 from profile cimport has_slope, real
 from support cimport Geometry, Support, fill, next_block, place, reach_along
 from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom, has_weight,
-                    is_finite, is_nan, sharing_radius, terms_of, weights_of)
+                    is_finite, is_nan, n_weights, sharing_radius, terms_of, weights_of)
 from order cimport (CACHE_BYTES, ROWS, is_large, most_rows, planes_of_window, point_below, rows_of_window,
                     sort_by_row)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
@@ -27,6 +27,7 @@ cdef struct ToGrid:
     Tangents u                  # second derivative only
     Tangents v                  # derivatives only
     int derivative              # 0: the density, 1: its derivative along v, 2: its second derivative along u and v
+    long long n_weights         # that are not zero
     long long* entry            # atoms of item j: entry[start[j]:start[j + 1]]
     long long* start
     bint by_row                 # these go by their row; else in their order
@@ -37,6 +38,12 @@ cdef struct ToGrid:
     long long n_groups
     long long n_slabs
     real* out                   # (B, T, X, Y, Z)
+
+
+cdef struct Reach:              # the items that terms of an atom in a group of channels write to
+    long long i
+    long long first
+    long long last
 
 
 cdef struct Item:               # a slab of planes of channels [k_begin, k_end) of example b
@@ -107,23 +114,22 @@ cdef inline bint slabs_of(const ToGrid* call, const Geometry* grid, const Terms*
     return True
 
 
-cdef inline void note_terms(ToGrid* call, const Geometry* grid, const Terms* terms, long long group) noexcept nogil:
-    # in the lists of the items that they belong to, or as one more of these while there are no lists
-    cdef long long first, last, slab, item = (terms.b * call.n_groups + group) * call.n_slabs
-    if slabs_of(call, grid, terms, &first, &last):
-        for slab in range(item + first, item + last + 1):
-            if call.entry == NULL:
-                call.start[slab + 2] += 1
-            else:
-                call.entry[call.start[slab + 1]] = terms.i
-                call.start[slab + 1] += 1
+cdef inline long long most_terms(const ToGrid* call) noexcept nogil:
+    # how many terms of an atom in a group of channels there can be
+    if call.atoms.index != NULL:
+        return call.atoms.n_atoms
+    if call.group == 1 and call.u.weights == NULL and call.v.weights == NULL:
+        return call.n_weights
+    return call.atoms.n_atoms * call.n_groups
 
 
-cdef inline void note_atoms(ToGrid* call, const Geometry* grid, const long long* rows) noexcept nogil:
-    # all of them, in the order `rows`, or in their own
+cdef inline long long find_items(ToGrid* call, const Geometry* grid, const long long* rows,
+                                 Reach* found) noexcept nogil:
+    # of all terms, atom by atom in the order `rows` or in their own; counts the terms of item j in start[j + 2]
     cdef const Atoms* atoms = &call.atoms
-    cdef long long b, i, j, group
+    cdef long long n = 0, b, i, j, group, item
     cdef Terms terms, part
+    cdef Reach reach
     for b in range(atoms.n_examples):
         for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
             i = rows[j] if rows != NULL else j
@@ -132,23 +138,37 @@ cdef inline void note_atoms(ToGrid* call, const Geometry* grid, const long long*
             while group < (terms.k_end if atoms.index != NULL else call.n_groups):
                 part = sharing_radius(atoms, &terms, group * call.group,
                                       min((group + 1) * call.group, atoms.n_types), grid.radius_scale)
-                note_terms(call, grid, &part, group)
+                if slabs_of(call, grid, &part, &reach.first, &reach.last):
+                    item = (b * call.n_groups + group) * call.n_slabs
+                    reach.i = i
+                    reach.first += item
+                    reach.last += item
+                    for item in range(reach.first, reach.last + 1):
+                        call.start[item + 2] += 1
+                    found[n] = reach
+                    n += 1
                 group = terms.k_end if atoms.index != NULL else next_group(call, i, group + 1)
+    return n
 
 
 cdef inline bint list_atoms(ToGrid* call, const Geometry* grid, long long n_items) noexcept nogil:
     # Once per call, since a slab that looked for its own atoms would look at all of them: count, add up, note.
     cdef long long* rows = NULL
-    cdef long long item
-    cdef bint ok = not call.by_row or sort_by_row(&call.atoms, grid, &rows)
+    cdef long long item, j, n
+    cdef Reach* found = <Reach*>malloc((most_terms(call) + 1) * sizeof(Reach))
+    cdef bint ok = found != NULL and (not call.by_row or sort_by_row(&call.atoms, grid, &rows))
     call.start = <long long*>calloc(n_items + 2, sizeof(long long))
     if ok and call.start != NULL:
-        note_atoms(call, grid, rows)
+        n = find_items(call, grid, rows, found)
         for item in range(n_items):
             call.start[item + 2] += call.start[item + 1]
         call.entry = <long long*>malloc((call.start[n_items + 1] + 1) * sizeof(long long))
         if call.entry != NULL:
-            note_atoms(call, grid, rows)
+            for j in range(n):
+                for item in range(found[j].first, found[j].last + 1):
+                    call.entry[call.start[item + 1]] = found[j].i
+                    call.start[item + 1] += 1
+    free(found)
     free(rows)
     return ok and call.start != NULL and call.entry != NULL
 
@@ -283,14 +303,9 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
 
 cdef inline bint is_dense(const ToGrid* call) noexcept nogil:
     # more than two channels an atom: evaluate phi once for all of them
-    cdef long long n = 0, i
     if call.atoms.weights == NULL or call.atoms.radius_by_type:
         return False
-    if call.u.weights != NULL or call.v.weights != NULL:
-        return True
-    for i in range(call.atoms.n_atoms * call.atoms.n_types):
-        n += call.atoms.weights[i] != 0
-    return n > 2 * call.atoms.n_atoms
+    return call.u.weights != NULL or call.v.weights != NULL or call.n_weights > 2 * call.atoms.n_atoms
 
 
 cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) except -1 nogil:
@@ -302,6 +317,7 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     cdef bint ok, past_cache
     if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
         n_threads = 1
+    call.n_weights = n_weights(&call.atoms)
     call.group = 1
     if is_dense(call):
         call.group = max(1, min(call.atoms.n_types, CACHE_BYTES // plane_bytes))
@@ -318,6 +334,7 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
                                  // (4 * n_threads)))
     call.n_slabs = (grid.points[0] + call.planes - 1) // call.planes
     n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
+    n_threads = max(1, <int>min(<long long>n_threads, n_items))
     spaces = open_workspaces(grid, n_threads, call.group * call.planes * call.rows * grid.points[2])
     ok = list_atoms(call, grid, n_items)
     if spaces != NULL and ok:

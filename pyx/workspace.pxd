@@ -1,4 +1,4 @@
-# Scratch memory, one of each thread.
+# Scratch memory, one of each thread; calls leave theirs to the next ones.
 
 from libc.math cimport sqrt
 from libc.stdlib cimport free, malloc
@@ -40,6 +40,25 @@ cdef extern from *:
         memcpy(target, source, n);
     #endif
     }
+    /* Workspaces that no call uses. No lock: the process may be forked at any time, the child finds some of them. */
+    enum { SPARES = 256 };
+    static void* spares[SPARES];
+    static inline void* take_spare(void) {
+        for (int i = 0; i < SPARES; i++) {
+            void* space = __atomic_load_n(&spares[i], __ATOMIC_RELAXED);
+            if (space && (space = __atomic_exchange_n(&spares[i], NULL, __ATOMIC_ACQUIRE))) return space;
+        }
+        return NULL;
+    }
+    static inline int keep_spare(void* space) {
+        for (int i = 0; i < SPARES; i++) {
+            void* none = NULL;
+            if (!__atomic_load_n(&spares[i], __ATOMIC_RELAXED)
+                && __atomic_compare_exchange_n(&spares[i], &none, space, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+                return 1;
+        }
+        return 0;
+    }
     /* before other threads read it */
     static inline void end_stream(void) {
     #if defined(__SSE2__)
@@ -50,6 +69,8 @@ cdef extern from *:
     void advise_huge_pages(void* p, size_t n) nogil
     void stream(void* target, const void* source, size_t n) nogil
     void end_stream() nogil
+    void* take_spare() nogil
+    bint keep_spare(void* space) nogil
 
 
 cdef extern from "<stdlib.h>" nogil:
@@ -57,6 +78,7 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef enum:
     LINE = 64                       # bytes of a cache line
+    TABLE_BYTES = 1 << 20           # of tables that are kept; they are as long as the axes of the grid
     BLOCK = (CHUNKS + 1) * LANES    # lanes of a block, and one chunk so that arrays are not 4096 bytes apart
 
 
@@ -71,8 +93,21 @@ cdef struct Workspace:      # aligned to LINE
     real by_xi[BLOCK]       # what second_order adds up, see fill_second_order
     real by_v[BLOCK]
     real by_radius[BLOCK]
+    size_t table_bytes      # that support.table has
     real* window            # zero between items; see to_grid.pxd
     Support support
+
+
+cdef inline void close_workspace(Workspace* space) noexcept nogil:
+    free(space.window)
+    space.window = NULL
+    if space.table_bytes > TABLE_BYTES:
+        free(space.support.table)
+        space.support.table = NULL
+        space.table_bytes = 0
+    if not keep_spare(space):
+        free(space.support.table)
+        free(space)
 
 
 cdef inline void close_workspaces(Workspace** spaces, int n) noexcept nogil:
@@ -80,10 +115,19 @@ cdef inline void close_workspaces(Workspace** spaces, int n) noexcept nogil:
     if spaces != NULL:
         for i in range(n):
             if spaces[i] != NULL:
-                free(spaces[i].support.table)
-                free(spaces[i].window)
-                free(spaces[i])
+                close_workspace(spaces[i])
         free(spaces)
+
+
+cdef inline bint reserve_tables(Workspace* space, size_t n_bytes) noexcept nogil:
+    if space.table_bytes < n_bytes:
+        free(space.support.table)
+        space.support.table = NULL
+        space.table_bytes = 0
+        if posix_memalign(<void**>&space.support.table, LINE, n_bytes) != 0:
+            return False
+        space.table_bytes = n_bytes
+    return True
 
 
 cdef inline Workspace* open_workspace(const Geometry* grid, long long window) noexcept nogil:
@@ -91,10 +135,14 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window) no
     cdef long long total = 0
     cdef int axis
     cdef real* next_table
-    cdef Workspace* space = NULL
     cdef Support* a
-    if posix_memalign(<void**>&space, LINE, sizeof(Workspace)) != 0:
-        return NULL
+    cdef Workspace* space = <Workspace*>take_spare()
+    if space == NULL:
+        if posix_memalign(<void**>&space, LINE, sizeof(Workspace)) != 0:
+            return NULL
+        space.support.table = NULL
+        space.table_bytes = 0
+    space.window = NULL
     a = &space.support
     a.grid = grid[0]
     narrow(&a.profile, grid)
@@ -106,16 +154,14 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window) no
         padded[axis] = (grid.points[axis] + LANES - 1) // LANES * LANES
         total += 3 * padded[axis]
     # the tables, then one y_start per row, one z_start and one s_min per chunk along z
-    if posix_memalign(<void**>&a.table, LINE,
-                      total * sizeof(real) + padded[1] * sizeof(long long)
-                      + padded[2] // LANES * (sizeof(long long) + sizeof(real))) != 0:
-        free(space)
+    if not reserve_tables(space, total * sizeof(real) + padded[1] * sizeof(long long)
+                          + padded[2] // LANES * (sizeof(long long) + sizeof(real))):
+        close_workspace(space)
         return NULL
-    space.window = NULL
     if window > 0:
         if posix_memalign(<void**>&space.window, LINE, window * sizeof(real)) != 0:
-            free(a.table)
-            free(space)
+            space.window = NULL
+            close_workspace(space)
             return NULL
         advise_huge_pages(space.window, window * sizeof(real))
         memset(space.window, 0, window * sizeof(real))

@@ -40,8 +40,8 @@ DIFFERENCES = (
     (
         "atoms",
         "pyx",
-        {"first_bad_index", "first_bad_offset", "first_bad_radius", "has_atom"},
-        "looked for before anything is written",
+        {"first_bad_index", "first_bad_offset", "first_bad_radius", "has_atom", "n_weights"},
+        "looked for, and counted, before anything is written",
     ),
     (
         "atoms",
@@ -52,7 +52,7 @@ DIFFERENCES = (
     (
         "to_grid",
         "pyx",
-        {"is_dense", "next_group", "is_lost", "slabs_of", "note_terms", "note_atoms", "list_atoms"},
+        {"is_dense", "next_group", "is_lost", "slabs_of", "most_terms", "find_items", "list_atoms"},
         "items know their atoms and channels beforehand; a block of the GPU looks for its own",
     ),
     (
@@ -63,7 +63,12 @@ DIFFERENCES = (
     ),
     ("to_grid", "cuda", {"corner_of", "store"}, "a thread writes what it holds in registers"),
     ("to_grid", "cuda", {"profile_along"}, "phi_u, phi_v and phi_uv of a voxel; fill_phi_v and fill_phi_uv of a block"),
-    ("to_atoms", "pyx", {"to_atoms", "atom_item"}, "the loop over atoms; on the GPU the launch is one"),
+    (
+        "to_atoms",
+        "pyx",
+        {"to_atoms", "atom_item", "reads_few_channels"},
+        "the loop over atoms; on the GPU the launch is one",
+    ),
     ("to_atoms", "pyx", {"accumulate", "inner", "fill_second_order"}, "passes over a block that scratch memory holds"),
     (
         "to_atoms",

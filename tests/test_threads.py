@@ -96,3 +96,21 @@ def test_gil_is_released(order, threads):
     finally:
         sys.setswitchinterval(before)
     assert counter > 1000
+
+
+@row("scratch memory is used again, whatever the grid before")
+def test_scratch_memory_of_other_grids():
+    """The bits of a call do not depend on the calls that left their scratch memory; the longest tables are not kept."""
+    coords = torch.tensor([[0.2, 0.1, -0.3]]).requires_grad_()
+    atoms = coords, torch.zeros(1, dtype=torch.int64), torch.full((1,), 1.5)
+    makers = [gg.GridMaker(0.5, dimension) for dimension in ((2.0, 3.0, 4.0), (50.0, 0.5, 9.0), (0.5, 60_000.0, 0.5))]
+
+    def outputs(maker):
+        grid = gg.coords2grid(maker, (0, 0, 0), *atoms, n_types=1)
+        return grid.detach(), torch.autograd.grad(grid, coords, torch.cos(torch.arange(grid.numel())).view_as(grid))[0]
+
+    expected = [outputs(maker) for maker in makers]
+    for _ in range(3):
+        for number in (2, 0, 1, 0, 2):
+            for value, first in zip(outputs(makers[number]), expected[number], strict=True):
+                assert torch.equal(value, first)
