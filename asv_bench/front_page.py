@@ -238,12 +238,15 @@ polyline { fill: none; stroke-width: 2; } polyline.cpu { stroke: var(--cpu); } p
 
 
 def front_page(results_dir, asv_page="asv.html"):
-    """Return the page as HTML text; machines with GPU results come first."""
+    """Return the page as HTML text; machines with GPU results come first, then those with most commits."""
     facts = {load_json(path)["machine"]: load_json(path) for path in iter_machine_files(str(results_dir))}
     by_machine = {}
     for run in load_runs(results_dir):
         by_machine.setdefault(run.machine, []).append(run)
-    order = sorted(by_machine, key=lambda machine: (not any(map(ratios, by_machine[machine])), machine))
+    order = sorted(
+        by_machine,
+        key=lambda machine: (not any(map(ratios, by_machine[machine])), -len(by_machine[machine]), machine),
+    )
     sections = [_section(machine, by_machine[machine], facts.get(machine, {})) for machine in order]
     empty = '<p class="none">No results yet. <code>python asv_bench/dashboard.py</code> measures them.</p>'
     return f"""<!doctype html>

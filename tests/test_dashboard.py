@@ -112,6 +112,15 @@ def test_front_page_draws_gpu_over_cpu_first(tmp_path):
     assert page.count("<polyline") == 2 * len(PASSES) * len(WORKLOADS)
 
 
+def test_front_page_draws_the_longest_history_first(tmp_path):
+    save_run(tmp_path, "a", "a" * 40, 1_000_000, None)
+    save_run(tmp_path, "b", "a" * 40, 1_000_000, None)
+    save_run(tmp_path, "b", "b" * 40, 2_000_000, None)
+    page = front_page.front_page(tmp_path)
+    assert page.index("<h2>b") < page.index("<h2>a")
+    assert "2 commits, oldest left" in page
+
+
 def test_nothing_to_publish_is_said(tmp_path):
     with pytest.raises(SystemExit, match="nothing was ever measured"):
         dashboard.main(["--no-run", "--no-open", "--results", str(tmp_path), "--html", str(tmp_path / "html")])
