@@ -58,13 +58,10 @@ def _gradients(
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
     # addresses from the first element to the end of the last
-    last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.itemsize
-
-
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    (begin, end), (other_begin, other_end) = _extent(one), _extent(other)
-    return one.numel() > 0 and other.numel() > 0 and begin < other_end and other_begin < end
+    begin, n_elements = tensor.data_ptr(), tensor.numel()
+    if n_elements and not tensor.is_contiguous():
+        n_elements = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + n_elements * tensor.itemsize
 
 
 def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> Any:
@@ -83,9 +80,13 @@ def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object])
     if grid.is_neg() or is_zerotensor(grid):
         raise ValueError("out: a view with a sign to come, or zeros without memory; expected a tensor of its own")
     if grids.has_memory(grid):
+        begin, end = _extent(grid)
         for name, value in atoms.items():
-            tensor = None if isinstance(value, numbers.Real) else _to_torch(name, value)
-            if tensor is not None and _overlap(grid, tensor):
+            tensor = value if isinstance(value, (Tensor, numbers.Real)) else _to_torch(name, value)
+            if not isinstance(tensor, Tensor):
+                continue
+            atoms_begin, atoms_end = _extent(tensor)
+            if max(begin, atoms_begin) < min(end, atoms_end):
                 raise ValueError(f"out: shares memory with {name}; expected memory of its own")
 
 

@@ -13,8 +13,8 @@ from order cimport (CACHE_BYTES, ROWS, is_large, most_rows, planes_of_window, po
                     sort_by_row)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
 from interrupt cimport VISITS, Interrupt, interrupted, listen
-from workspace cimport (Workspace, advise_huge_pages, close_workspaces, end_stream, open_workspaces,
-                        stream)
+from workspace cimport (Workspace, advise_huge_pages, close_workspaces, end_stream, has_pages,
+                        open_workspaces, stream)
 
 cdef enum:
     RUN_BYTES = 1 << 22     # what a thread writes in a row where there is much, so that two do not share a 2 MiB page
@@ -310,7 +310,7 @@ cdef inline bint is_dense(const ToGrid* call) noexcept nogil:
 
 cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) except -1 nogil:
     # cuts the grid into items, and the items among the threads
-    cdef long long plane_bytes = grid.points[1] * grid.points[2] * sizeof(real), n_items, item, run
+    cdef long long plane_bytes = grid.points[1] * grid.points[2] * sizeof(real), n_bytes, n_items, item, run
     cdef long long volume = grid.points[0] * grid.points[1] * grid.points[2]
     cdef Workspace** spaces
     cdef Interrupt interrupt = listen()
@@ -322,7 +322,8 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     if is_dense(call):
         call.group = max(1, min(call.atoms.n_types, CACHE_BYTES // plane_bytes))
     call.by_row = is_large(grid)
-    past_cache = call.atoms.n_examples * call.atoms.n_types * volume > STREAM_BYTES // <long long>sizeof(real)
+    n_bytes = call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real)
+    past_cache = n_bytes > STREAM_BYTES and has_pages(call.out, n_bytes)    # else the system clears it in the cache
     call.planes = max(1, min(grid.points[0], CACHE_BYTES // (plane_bytes * call.group)))
     if past_cache:
         call.reach = <long long>ceil(most_rows(&call.atoms, grid))
@@ -338,7 +339,7 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     spaces = open_workspaces(grid, n_threads, call.group * call.planes * call.rows * grid.points[2])
     ok = list_atoms(call, grid, n_items)
     if spaces != NULL and ok:
-        advise_huge_pages(call.out, call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real))
+        advise_huge_pages(call.out, n_bytes)
         if n_threads == 1:
             for item in range(n_items):
                 if interrupted(&interrupt, VISITS):

@@ -10,6 +10,7 @@ cdef extern from *:
     """
     #if defined(__linux__)
     #include <sys/mman.h>
+    #include <unistd.h>
     #endif
     /* A fresh output is paid for page by page at its first touch: ask for 2 MiB pages where the kernel offers them. */
     static inline void advise_huge_pages(void* p, size_t n) {
@@ -19,6 +20,17 @@ cdef extern from *:
         if (begin < end) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
     #else
         (void)p; (void)n;
+    #endif
+    }
+    /* Whether a large output was written before: the system has given it pages; it is enough to ask in its middle. */
+    static inline int has_pages(void* p, size_t n) {
+    #if defined(__linux__)
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), middle = ((uintptr_t)p + n / 2) / page * page;
+        unsigned char present = 1;
+        return mincore((void*)middle, 1, &present) != 0 || (present & 1);
+    #else
+        (void)p; (void)n;
+        return 1;
     #endif
     }
     #if defined(__SSE2__)
@@ -67,6 +79,7 @@ cdef extern from *:
     }
     """
     void advise_huge_pages(void* p, size_t n) nogil
+    bint has_pages(void* p, size_t n) nogil
     void stream(void* target, const void* source, size_t n) nogil
     void end_stream() nogil
     void* take_spare() nogil

@@ -6,11 +6,20 @@ import pytest
 import torch
 
 import gridgrad as gg
+from gridgrad.autograd import ops
 
 POINTS = 257  # 68 MB a channel in float32: windows begin at 64 MiB
 RESOLUTION = 0.75
 PART = 41
 SHARED = torch.tensor((64, 128, 200))  # points of the large grid on which parts are centred, along each axis
+
+
+@pytest.fixture(autouse=True)
+def used_memory(monkeypatch):
+    """Write all grids into memory that has been written: windows are for such; a fresh grid is added up in place."""
+    new_grid = ops.new_grid
+    monkeypatch.setattr(ops, "new_grid", lambda *arguments: new_grid(*arguments).fill_(torch.nan))
+    return new_grid
 
 
 def gridmaker(points, **options):
@@ -98,6 +107,20 @@ def test_threads_and_batches_have_the_same_bits():
         torch.set_num_threads(before)
     for grid in grids[1:]:
         assert torch.equal(grid, grids[0])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_fresh_memory_gets_the_same_bits(used_memory, monkeypatch, threads):
+    coords, index, _, radii = scene(1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        used = gg.coords2grid(gridmaker(POINTS), (0, 0, 0), coords, index, radii, n_types=1)
+        monkeypatch.setattr(ops, "new_grid", used_memory)
+        fresh = gg.coords2grid(gridmaker(POINTS), (0, 0, 0), coords, index, radii, n_types=1)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(fresh, used)
 
 
 def test_an_atom_wider_than_the_grid():
