@@ -319,6 +319,22 @@ def test_flipped_bytes_never_read_foreign_memory(copy):
     assert 30 < refused < 300
 
 
+@pytest.mark.parametrize("what", ["replaced", "deleted"])
+def test_an_open_store_outlives_its_files(copy, made, what):
+    """What is open goes on with the file that it has opened; what opens now is told."""
+    store, expected = AtomStore(copy), AtomStore(made)
+    for part in copy.glob("part-*.arrow"):
+        if what == "replaced":
+            (copy / "other").write_bytes(b"no store" * 1000)
+            (copy / "other").replace(part)
+        else:
+            part.unlink()
+    rows = list(range(len(expected)))
+    assert torch.equal(store[rows].coords, expected[rows].coords)
+    with pytest.raises(StoreError, match=r"part-0000\d.arrow"):
+        AtomStore(copy)
+
+
 def test_without_pyarrow_the_extra_is_named(made, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install 'gridgrad\[data\]'"):

@@ -1,13 +1,15 @@
 """Repeat every call in every mode and say by how much the memory in use grew.
 
 ``python -m support.leaks kernels|public ROUNDS [leak]`` fails if a round leaves a pointer behind; ``leak`` loses one a
-round, which has to show. With ``PYTHONMALLOC=malloc`` the C library counts Python's objects as well. The count is of
-bytes in use, not of pages. A round of ``public`` calls every order twice, by itself and through autograd.
+round, which has to show. The count is of bytes in use, not of pages, with Python's objects among them; what the C
+library keeps for the next call in caches of its own would count as well, so it runs without. A round of ``public``
+calls every order twice, by itself and through autograd.
 """
 
 import ctypes
 import gc
 import itertools
+import os
 import sys
 
 import numpy as np
@@ -19,6 +21,7 @@ import gridgrad as gg
 from gridgrad.kernels import abi, cpu
 
 POINTER = 8  # bytes
+COUNTED = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"}
 WINDOWS = 4  # a cache that fills grows in one of them, a leak in all
 
 
@@ -92,8 +95,10 @@ def main(kind, rounds, leak=None):
     malloc = ctypes.CDLL(None).malloc
     gc.freeze()  # what is there already is not looked at again
     grown, n_calls = {}, 0
+    calls_of = {"kernels": kernel_calls, "public": public_calls}[kind]
+    growth(calls_of(MODES[0], DTYPES[0]), int(rounds))  # what Python and torch set up once
     for dtype, mode in itertools.product(DTYPES, MODES[:1] if leak else MODES):
-        calls = {"kernels": kernel_calls, "public": public_calls}[kind](mode, dtype)
+        calls = calls_of(mode, dtype)
         n_calls += int(rounds) * len(calls)
         grown[*mode, dtype] = growth(calls + [lambda: malloc(POINTER)] * (leak == "leak"), int(rounds))
     worst = max(grown, key=grown.get)
@@ -102,4 +107,6 @@ def main(kind, rounds, leak=None):
 
 
 if __name__ == "__main__":
+    if not COUNTED.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, "-m", "support.leaks", *sys.argv[1:]], os.environ | COUNTED)
     sys.exit(main(*sys.argv[1:]))
