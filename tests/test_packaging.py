@@ -128,6 +128,26 @@ def test_wheel_serves_every_python_and_openmp(wheel):
         assert required <= {b"libc.so.6", b"libm.so.6"}, (name, required)
 
 
+FREE_THREADED = """
+import runpy, sys, sysconfig
+real = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else real(name)
+sys.argv[0] = "setup.py"
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_a_free_threaded_python_is_refused(tmp_path):
+    """A stand-in: the interpreter claims to have no GIL."""
+    build = subprocess.run(
+        [sys.executable, "-c", FREE_THREADED, "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert build.returncode
+    assert re.search(r"error: python: 3\.\d+\.\d+, free-threaded; expected one with the GIL", build.stderr)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_init_beside_the_kernels():
     assert not list((ROOT / "cuda").glob("__init__*"))
     assert not list((ROOT / "pyx").glob("__init__*"))
