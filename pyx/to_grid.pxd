@@ -227,8 +227,8 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     if not terms.radius > 0 or is_nan(terms.r, terms.radius) or not place(a, terms.r, terms.radius, item.x_begin,
                                                                           item.x_end):
         return
-    u.moves = False
-    v.moves = False
+    memset(&u, 0, sizeof(Direction))    # what the compiler computes of them in advance is slow if it is subnormal
+    memset(&v, 0, sizeof(Direction))
     if call.derivative == 2:
         u = direction_of(&call.u, atoms, terms, a.grid.radius_scale)
         u.moves = u.moves and has_slope(&a.profile)
