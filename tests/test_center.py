@@ -1,5 +1,7 @@
 """A constant centre is left to the kernels: exact however far from zero, for all or per example, without a copy."""
 
+import pickle
+
 import pytest
 import torch
 from support.rows import row
@@ -123,6 +125,25 @@ def test_centers_of_a_batch(dtype):
         found = layer(batch)
     assert [name for name in counting.names if "aten.sub" in name] == []
     assert_close(found, scene.reference().forward(*scene.inputs, **scene.grouping), DENSITY_BAR[dtype])
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if "ragged" in mode], ids=mode_id)
+def test_float64_centers_beside_float32_coordinates(mode):
+    """Centres that float32 does not hold stay as they are on every way of a batch into a layer."""
+    scene = far_scene(mode, torch.float32)
+    offsets = torch.ops.gridgrad.batch_offsets(scene.batch, scene.batch_size)
+    n_types = None if scene.types.is_floating_point() else scene.n_types
+    atoms, by_type = scene.inputs[1:], scene.settings["radius_type_indexed"]
+    batch = gg.data.AtomBatch(*atoms, offsets, center=scene.center, radius_type_indexed=by_type)
+    assert batch.dtype is torch.float32 and not torch.equal(batch.center, batch.center.float().double())
+    layer = gg.Coords2Grid(gg.GridMaker(**scene.settings), n_types=n_types)
+    expected = gg.coords2grid(layer.gm, *scene.inputs, **scene.grouping)
+    again = gg.data.collate([batch[i] for i in range(len(batch))])
+    for same in (batch, batch.to("cpu", torch.float32), pickle.loads(pickle.dumps(batch)), again):
+        assert torch.equal(same.center, scene.center) and same.center.dtype is torch.float64
+        assert_same_bits(layer(same), expected)
+    moved, rigid = gg.data.RandomRigid(1.0)(batch)
+    assert rigid.origin.dtype is torch.float32 and torch.equal(moved.center, scene.center)
 
 
 @pytest.mark.parametrize("kind", ["numbers", "per example"])

@@ -182,7 +182,7 @@ def test_batch_index():
         ("offsets", torch.zeros(0, dtype=torch.int64)),
         ("offsets", torch.tensor([0, 3, 3, 8, 9], dtype=torch.int32)),
         ("center", torch.zeros(3)),
-        ("center", torch.zeros(4, 3, dtype=torch.float64)),
+        ("center", torch.zeros(4, 3, dtype=torch.float16)),
         ("labels", {"active": torch.zeros(3)}),
         ("labels", {"active": torch.tensor(0)}),
         ("labels", {"active": [0, 0, 0, 0]}),

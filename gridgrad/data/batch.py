@@ -37,7 +37,7 @@ class AtomBatch:
     offsets : Tensor
         (B + 1,) int64: the atoms of example b are ``offsets[b]`` to ``offsets[b + 1] - 1``.
     center : Tensor, optional
-        (B, 3) centres of the boxes in angstrom, of the dtype of `coords`.
+        (B, 3) centres of the boxes in angstrom, of the dtype of `coords` or float64.
     labels : mapping of str to Tensor, optional
         Tensors whose first size is B.
     names : sequence of str, optional
@@ -97,13 +97,13 @@ class AtomBatch:
         by_type = self.radius_type_indexed
         n_radii = n_atoms if not by_type else self.radii.shape[0] if n_types is None else n_types
         self._checked("radii", (coords.dtype,), (n_radii,))
-        for name, dtype, shape in (
-            ("center", coords.dtype, (n_examples, 3)),
-            ("part", torch.uint8, (n_atoms,)),
-            ("fixed", torch.bool, (n_atoms,)),
+        for name, dtypes, shape in (
+            ("center", tuple(dict.fromkeys((coords.dtype, torch.float64))), (n_examples, 3)),
+            ("part", (torch.uint8,), (n_atoms,)),
+            ("fixed", (torch.bool,), (n_atoms,)),
         ):
             if getattr(self, name) is not None:
-                self._checked(name, (dtype,), shape)
+                self._checked(name, dtypes, shape)
         if self.names is not None and len(self.names) != n_examples:
             raise ValueError(f"names: {len(self.names)}; expected {n_examples}, one per example")
         if (self.part is None) != (not self.parts):
@@ -320,7 +320,8 @@ class AtomBatch:
         device : torch.device or str, optional
             Where to; by default it stays.
         dtype : torch.dtype, optional
-            ``torch.float32`` or ``torch.float64``, for coordinates, weights, radii and centres; labels keep theirs.
+            ``torch.float32`` or ``torch.float64``, for what has the dtype of the coordinates: weights, radii, centres;
+            float64 centres of float32 coordinates keep theirs, as labels do.
         non_blocking : bool, default False
             Do not wait for copies from pinned memory.
 
@@ -339,7 +340,7 @@ class AtomBatch:
             **{
                 name: value.to(dtype)
                 for name, value in values.items()
-                if value is not None and value.is_floating_point()
+                if value is not None and value.dtype is moved.dtype
             },
         )
 

@@ -311,7 +311,7 @@ class RandomRigid:
         Returns
         -------
         Rigid
-            The motions, on the device and in the precision of the batch.
+            The motions, on the device and in the precision of the coordinates, to which `origin` is rounded.
 
         Raises
         ------
@@ -325,7 +325,7 @@ class RandomRigid:
         rotation, translation = (
             value.to(batch.device, batch.dtype, non_blocking=True) for value in self.draw(len(batch))
         )
-        return Rigid(rotation, translation, batch.center)
+        return Rigid(rotation, translation, batch.center.to(batch.dtype))
 
     def __call__(self, batch: AtomBatch) -> tuple[AtomBatch, Rigid]:
         """Draw a motion for each example and move its atoms.
