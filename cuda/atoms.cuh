@@ -144,7 +144,7 @@ __device__ __forceinline__ Terms sharing_radius(const Atoms &atoms, const real *
 {
     // those of channels [k_begin, k_end), which share a radius; a bad one is reported if they count
     real radius = atoms.radii[radius_slot(atoms, terms.b, terms.i, k_begin)];
-    if (has_weight(atoms, v_weights, terms.i, k_begin, k_end))
+    if (radius <= 0 && has_weight(atoms, v_weights, terms.i, k_begin, k_end))
         radius = good_radius(atoms, radius);
     return {terms.b, terms.i, k_begin, k_end, radius * radius_scale};
 }

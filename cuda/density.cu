@@ -65,7 +65,7 @@ density_backward(const real *coords, const long long *index, const real *weights
 }
 
 LAUNCH(density_backward_backward, ATOM_THREADS)
-extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)
+extern "C" __global__ void __launch_bounds__(ATOM_THREADS, SECOND_BLOCKS)
 density_backward_backward(const real *coords, const long long *index, const real *weights, const real *radii,
                           const long long *offsets, const double *centers, const real *grad_density,
                           const real *grad_grad_coords, const real *grad_grad_weights, const real *grad_grad_radii,
@@ -89,8 +89,8 @@ density_relevance(const real *coords, const long long *index, const real *weight
     atom_relevance_sum(ToAtoms{ATOMS, {}, relevance, density, false, nullptr, nullptr, nullptr, atom_relevance}, grid);
 }
 
-LAUNCH(radii_sum, ATOM_THREADS)
-extern "C" __global__ void __launch_bounds__(ATOM_THREADS)
+LAUNCH(radii_sum, SUM_THREADS)
+extern "C" __global__ void __launch_bounds__(SUM_THREADS)
 radii_sum(const real *partials, const long long *index, const long long *offsets, long long n_examples,
           long long n_atoms, long long n_types, int per_example, real *grad_radii)
 {
@@ -101,13 +101,13 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
     const long long begin = per_example ? first_atom(atoms, b) : 0;
     const long long end = per_example ? first_atom(atoms, b + 1) : n_atoms;
     double sum[1] = {};
-    for (long long i = begin + threadIdx.x; i < end; i += ATOM_THREADS) {
+    for (long long i = begin + threadIdx.x; i < end; i += SUM_THREADS) {
         if (index == nullptr)
             sum[0] += partials[i * n_types + k];
         else if (index[i] == k)
             sum[0] += partials[i];
     }
-    block_sum(sum);
+    block_sum<SUM_THREADS>(sum);
     if (threadIdx.x == 0)
         grad_radii[blockIdx.x] = (real)sum[0];
 }

@@ -3,14 +3,16 @@
 #include "atoms.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 1000
-#define ATOM_BLOCKS (sizeof(real) == 4 ? 8 : 3) // of a multiprocessor: 64 registers a thread, 168 in double precision
+#define ATOM_BLOCKS (sizeof(real) == 4 ? 16 : 6) // of a multiprocessor: 64 registers a thread, 168 in double precision
+#define SECOND_BLOCKS (sizeof(real) == 4 ? 12 : 6) // 80, 168: the second order
 #else
-#define ATOM_BLOCKS (sizeof(real) == 4 ? 5 : 3) // 96: from sm_100 on, 64 do not do
+#define ATOM_BLOCKS (sizeof(real) == 4 ? 10 : 6) // 96: from sm_100 on, 64 do not do
+#define SECOND_BLOCKS (sizeof(real) == 4 ? 8 : 6) // 128
 #endif
 
 enum {
-    ATOM_THREADS = 128, // one block per atom
-    ATOM_WARPS = ATOM_THREADS / 32,
+    ATOM_THREADS = 64, // one block per atom: each warp repeats what precedes its voxels
+    SUM_THREADS = 256, // one block per sum
     GROUP = 4 // channels accumulated at a time
 };
 
@@ -94,8 +96,9 @@ struct Support { // in shared memory
 };
 
 struct Voxel { // of a thread
-    int width; // threads along z; the others take other rows
-    int x, y, z;
+    int width, lane; // threads along z, and which of them this is; the others take other rows
+    int step_x, step_y; // from a row of this thread to its next
+    int x, y, z; // in the support; z: of lane 0
     bool inside;
     long long offset; // inside its channel
     real xi_x, xi_y, xi_z;
@@ -140,49 +143,49 @@ __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Sc
     return a.count[0] > 0 && a.count[1] > 0 && a.count[2] > 0;
 }
 
-__device__ __forceinline__ void settle(Voxel &v, const Support &a)
-{
-    while (v.y >= a.count[1]) {
-        v.y -= a.count[1];
-        ++v.x;
-    }
-}
-
 __device__ __forceinline__ void rewind(Voxel &v, const Support &a)
 {
-    v.width = a.count[2] <= 8 ? 8 : a.count[2] <= 16 ? 16 : 32;
-    v.x = 0;
-    v.y = (int)threadIdx.x / v.width;
-    v.z = (int)threadIdx.x % v.width - v.width;
-    settle(v, a);
+    // before the first voxel of this thread; where the rows are dealt out and threads are left over, those have none
+    v.width = a.count[2] <= ATOM_THREADS ? a.count[2] : 32;
+    const int rows = ATOM_THREADS / v.width, row = (int)threadIdx.x / v.width;
+    v.lane = (int)threadIdx.x % v.width;
+    v.step_x = rows / a.count[1];
+    v.step_y = rows % a.count[1];
+    v.x = row < rows ? row / a.count[1] : a.count[0];
+    v.y = row % a.count[1];
+    v.z = -v.width;
 }
 
 __device__ __forceinline__ bool next_voxel(Voxel &v, const Support &a, const Geometry &grid, const Scalars &scalars)
 {
     // The next voxel of this thread, x outermost, z innermost; it may lie outside the support. False: none left.
     v.z += v.width;
-    if (v.z - (int)threadIdx.x % v.width >= a.count[2]) {
-        v.z = (int)threadIdx.x % v.width;
-        v.y += ATOM_THREADS / v.width;
-        settle(v, a);
+    if (v.z >= a.count[2]) {
+        v.z = 0;
+        v.x += v.step_x;
+        v.y += v.step_y;
+        if (v.y >= a.count[1]) {
+            v.y -= a.count[1];
+            ++v.x;
+        }
     }
     if (v.x >= a.count[0])
         return false;
-    const int x = a.first[0] + v.x, y = a.first[1] + v.y, z = a.first[2] + v.z;
+    const int x = a.first[0] + v.x, y = a.first[1] + v.y, z = a.first[2] + v.z + v.lane;
     v.xi_x = delta_of(a.position, 0, x, scalars.resolution) * a.per_radius;
     v.xi_y = delta_of(a.position, 1, y, scalars.resolution) * a.per_radius;
     v.xi_z = delta_of(a.position, 2, z, scalars.resolution) * a.per_radius;
     v.s = square(v.xi_x, v.xi_y, v.xi_z);
-    v.inside = v.z < a.count[2] && !(v.s > scalars.profile.cutoff_s);
-    v.offset = (x * grid.points[1] + y) * grid.points[2] + z;
+    v.inside = v.z + v.lane < a.count[2] && !(v.s > scalars.profile.cutoff_s);
+    v.offset = ((long long)x * (int)grid.points[1] + y) * (int)grid.points[2] + z; // an axis counts in 32 bits
     return true;
 }
 
-template <class T, int N>
+template <int THREADS, class T, int N>
 __device__ __forceinline__ void block_sum(T (&v)[N])
 {
     // fixed order: lanes by halves, then warps one after another; every thread gets the sums
-    __shared__ T partial[N][ATOM_WARPS];
+    __shared__ T partial[N][THREADS / 32];
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #pragma unroll
@@ -195,7 +198,7 @@ __device__ __forceinline__ void block_sum(T (&v)[N])
 #pragma unroll
     for (int n = 0; n < N; ++n) {
         v[n] = partial[n][0];
-        for (int warp = 1; warp < ATOM_WARPS; ++warp)
+        for (int warp = 1; warp < THREADS / 32; ++warp)
             v[n] += partial[n][warp];
     }
     __syncthreads();

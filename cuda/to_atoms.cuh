@@ -24,26 +24,47 @@ struct Group { // channels [k, k + GROUP) of an atom, in registers
     unsigned asked;      // G_c is to be read
 };
 
-__device__ __forceinline__ Group read_group(const ToAtoms &call, const Terms &terms, bool has_slope, bool moved, int k,
-                                            long long volume)
+__device__ __forceinline__ bool wants_theta(const ToAtoms &call, const Scalars &scalars)
+{
+    return (call.grad_coords != nullptr || call.grad_radii != nullptr) && has_slope(scalars.profile);
+}
+
+__device__ __forceinline__ unsigned asked_channels(const ToAtoms &call, const Scalars &scalars, const Terms &terms,
+                                                   bool moved, int k_begin)
+{
+    // bit k: G of channel k_begin + k is to be read. A warp asks together
+    const int k = k_begin + (int)threadIdx.x % 32;
+    bool asked = false;
+    if (k < terms.k_end) {
+        const real *weight = weights_of(call.atoms.weights, call.atoms, terms.i, k);
+        const real *v_weight = weights_of(call.v.weights, call.atoms, terms.i, k);
+        asked = (call.grad_weights != nullptr && moved)
+                || (wants_theta(call, scalars)
+                    && ((moved && (weight == nullptr || *weight != 0)) || (v_weight != nullptr && *v_weight != 0)));
+    }
+    return __ballot_sync(0xffffffffu, asked);
+}
+
+__device__ __forceinline__ Group read_group(const ToAtoms &call, const Scalars &scalars, const Terms &terms, bool moved,
+                                            int k, unsigned asked, long long volume)
 {
     const real *weights = weights_of(call.atoms.weights, call.atoms, terms.i, k);
     const real *v_weights = weights_of(call.v.weights, call.atoms, terms.i, k);
-    const bool wants_theta = (call.grad_coords != nullptr || call.grad_radii != nullptr) && has_slope;
+    const bool counts = wants_theta(call, scalars);
     Group group = {};
     group.grid = call.grad_density + (terms.b * call.atoms.n_types + k) * volume;
+    group.asked = asked & ((1u << GROUP) - 1);
 #pragma unroll
     for (int c = 0; c < GROUP; ++c) {
-        if (k + c < terms.k_end) {
+        if (group.asked >> c & 1) {
             group.weights[c] = weights != nullptr ? weights[c] : (real)1;
-            if (v_weights != nullptr)
+            group.weighted |= (unsigned)(counts && moved && group.weights[c] != 0) << c;
+            if (v_weights != nullptr) {
                 group.v_weights[c] = terms.radius * v_weights[c];
-            group.weighted |= (unsigned)(wants_theta && moved && group.weights[c] != 0) << c;
-            group.v_weighted |= (unsigned)(wants_theta && group.v_weights[c] != 0) << c;
-            group.asked |= (unsigned)(call.grad_weights != nullptr && moved) << c;
+                group.v_weighted |= (unsigned)(counts && v_weights[c] != 0) << c;
+            }
         }
     }
-    group.asked |= group.weighted | group.v_weighted;
     return group;
 }
 
@@ -52,16 +73,18 @@ struct Gathered {   // at a voxel
     real grad_v;    // R sum_k v_wk G_k
 };
 
+template <bool WEIGHTS, int CHANNELS>
 __device__ __forceinline__ Gathered gather(const Group &group, long long volume, long long offset, real phi,
                                            real (&sum_weights)[GROUP])
 {
-    // and sum_weights[c] += G_c phi
+    // of the first CHANNELS; WEIGHTS: and sum_weights[c] += G_c phi
     Gathered sums = {};
     const real *__restrict__ grad = group.grid + offset;
 #pragma unroll
-    for (int c = 0; c < GROUP; ++c, grad += volume) {
-        const real v = group.asked >> c & 1 ? *grad : (real)0;
-        sum_weights[c] += phi != 0 ? v * phi : (real)0;
+    for (int c = 0; c < CHANNELS; ++c, grad += volume) {
+        const real v = CHANNELS == 1 || (group.asked >> c & 1) ? *grad : (real)0;
+        if (WEIGHTS)
+            sum_weights[c] += phi != 0 ? v * phi : (real)0;
         sums.grad_w += group.weighted >> c & 1 ? group.weights[c] * v : (real)0;
         sums.grad_v += group.v_weighted >> c & 1 ? group.v_weights[c] * v : (real)0;
     }
@@ -71,9 +94,7 @@ __device__ __forceinline__ Gathered gather(const Group &group, long long volume,
 __device__ __forceinline__ void store_weights(real (&sum_weights)[GROUP], real *grad_weights, const Terms &terms, int k)
 {
     // those of channels [k, k + GROUP)
-    if (grad_weights == nullptr)
-        return;
-    block_sum(sum_weights);
+    block_sum<ATOM_THREADS>(sum_weights);
     if (threadIdx.x == 0)
         for (int c = 0; c < GROUP; ++c)
             if (k + c < terms.k_end)
@@ -99,36 +120,59 @@ __device__ __forceinline__ void first_order(const Voxel &p, real first, real (&s
     sum[3] += first * p.s;
 }
 
+template <bool WEIGHTS, bool THETA, int CHANNELS>
+__device__ __forceinline__ void backward_group(const Group &group, const Geometry &grid, const Scalars &scalars,
+                                               const Support &a, long long volume, real (&sum)[4],
+                                               real (&sum_weights)[GROUP])
+{
+    // one pass over the support: WEIGHTS: phi is asked for; THETA: phi_s
+    Voxel p;
+    rewind(p, a);
+    while (next_voxel(p, a, grid, scalars)) {
+        if (!p.inside)
+            continue;
+        const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
+        const real phi = WEIGHTS ? profile(p.s, core, scalars.profile) : (real)0;
+        const Gathered g = gather<WEIGHTS, CHANNELS>(group, volume, p.offset, phi, sum_weights);
+        if (THETA) {
+            const real phi_s = profile_slope(p.s, core, scalars.profile);
+            first_order(p, phi_s != 0 ? g.grad_w * phi_s : (real)0, sum);
+        }
+    }
+}
+
 __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
                                               const Terms &terms, real (&sums)[4], real *grad_weights)
 {
     // sums += d/d(x, y, z, R); grad_weights[k - k_begin] = sum_p G_k phi
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
     __shared__ Support a;
-    Voxel p;
     real sum[4] = {};
     if (!place(a, grid, scalars, call.atoms, terms)) {
         fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
-    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
-        const Group group = read_group(call, terms, has_slope(scalars.profile), true, k, volume);
-        real sum_weights[GROUP] = {};
-        if (group.asked == 0)
-            continue;
-        rewind(p, a);
-        while (next_voxel(p, a, grid, scalars)) {
-            if (!p.inside)
-                continue;
-            const real core = real_exp(-scalars.profile.core_rate * p.s);
-            const real phi = profile(p.s, core, scalars.profile);
-            const Gathered g = gather(group, volume, p.offset, phi, sum_weights);
-            const real phi_s = profile_slope(p.s, core, scalars.profile);
-            first_order(p, phi_s != 0 ? g.grad_w * phi_s : (real)0, sum);
+    for (int k_begin = terms.k_begin; k_begin < terms.k_end; k_begin += 32) {
+        unsigned todo = asked_channels(call, scalars, terms, true, k_begin);
+        while (todo != 0) {
+            const int first = __ffs((int)todo) - 1, k = k_begin + first;
+            const Group group = read_group(call, scalars, terms, true, k, todo >> first, volume);
+            real sum_weights[GROUP] = {};
+            if (grad_weights != nullptr) {
+                if (group.weighted != 0)
+                    backward_group<true, true, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
+                else
+                    backward_group<true, false, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
+                store_weights(sum_weights, grad_weights, terms, k);
+            } else if (group.asked == 1) {
+                backward_group<false, true, 1>(group, grid, scalars, a, volume, sum, sum_weights);
+            } else {
+                backward_group<false, true, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
+            }
+            todo &= ~(((1u << GROUP) - 1) << first);
         }
-        store_weights(sum_weights, grad_weights, terms, k);
     }
-    block_sum(sum);
+    block_sum<ATOM_THREADS>(sum);
     for (int n = 0; n < 4; ++n)
         sums[n] += -2 * sum[n] / terms.radius;
 }
@@ -149,6 +193,27 @@ __device__ __forceinline__ void second_order(const Voxel &p, const Direction &al
     sum[4] += by_v;
 }
 
+template <int CHANNELS>
+__device__ __forceinline__ void
+backward_backward_group(const Group &group, const Geometry &grid, const Scalars &scalars, const Support &a,
+                        const Direction &along, long long volume, real (&sum)[5], real (&sum_weights)[GROUP])
+{
+    // one pass over the support
+    Voxel p;
+    rewind(p, a);
+    while (next_voxel(p, a, grid, scalars)) {
+        if (!p.inside)
+            continue;
+        const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
+        const real phi_s = profile_slope(p.s, core, scalars.profile);
+        const real phi_ss = profile_curvature(p.s, core, scalars.profile);
+        const real R_s_v =
+            p.xi_x * along.coords[0] + p.xi_y * along.coords[1] + p.xi_z * along.coords[2] + along.radius * p.s;
+        const Gathered g = gather<true, CHANNELS>(group, volume, p.offset, phi_s * R_s_v * a.per_radius, sum_weights);
+        second_order(p, along, R_s_v, g.grad_w * phi_s, g.grad_w * phi_ss * R_s_v + g.grad_v * phi_s, sum);
+    }
+}
+
 __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, const Geometry &grid,
                                                        const Scalars &scalars, const Terms &terms, real (&sums)[4],
                                                        real *grad_weights)
@@ -157,34 +222,31 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
     const bool moved = call.v.coords != nullptr || call.v.radii != nullptr;
     __shared__ Support a;
-    Voxel p;
     real sum[5] = {};
     const bool any = place(a, grid, scalars, call.atoms, terms);
     if (!any || !has_slope(scalars.profile)) {
         fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
+    if (!moved) // phi_v is zero
+        fill(grad_weights, terms.k_end - terms.k_begin, 0);
     const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
-    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
-        const Group group = read_group(call, terms, true, moved, k, volume);
-        real sum_weights[GROUP] = {};
-        if (group.asked != 0) {
-            rewind(p, a);
-            while (next_voxel(p, a, grid, scalars)) {
-                if (!p.inside)
-                    continue;
-                const real core = real_exp(-scalars.profile.core_rate * p.s);
-                const real phi_s = profile_slope(p.s, core, scalars.profile);
-                const real phi_ss = profile_curvature(p.s, core, scalars.profile);
-                const real R_s_v =
-                    p.xi_x * along.coords[0] + p.xi_y * along.coords[1] + p.xi_z * along.coords[2] + along.radius * p.s;
-                const Gathered g = gather(group, volume, p.offset, phi_s * R_s_v * a.per_radius, sum_weights);
-                second_order(p, along, R_s_v, g.grad_w * phi_s, g.grad_w * phi_ss * R_s_v + g.grad_v * phi_s, sum);
-            }
+    for (int k_begin = terms.k_begin; k_begin < terms.k_end; k_begin += 32) {
+        unsigned todo = asked_channels(call, scalars, terms, moved, k_begin);
+        while (todo != 0) {
+            const int first = __ffs((int)todo) - 1, k = k_begin + first;
+            const Group group = read_group(call, scalars, terms, moved, k, todo >> first, volume);
+            real sum_weights[GROUP] = {};
+            if (group.asked == 1)
+                backward_backward_group<1>(group, grid, scalars, a, along, volume, sum, sum_weights);
+            else
+                backward_backward_group<GROUP>(group, grid, scalars, a, along, volume, sum, sum_weights);
+            if (grad_weights != nullptr && moved)
+                store_weights(sum_weights, grad_weights, terms, k);
+            todo &= ~(((1u << GROUP) - 1) << first);
         }
-        store_weights(sum_weights, grad_weights, terms, k);
     }
-    block_sum(sum);
+    block_sum<ATOM_THREADS>(sum);
     for (int n = 0; n < 3; ++n)
         sum[n] += (real)0.5 * along.coords[n] * sum[4];
     for (int n = 0; n < 4; ++n)
@@ -272,7 +334,7 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
             while (next_voxel(p, a, grid, scalars)) {
                 if (!p.inside)
                     continue;
-                const real core = real_exp(-scalars.profile.core_rate * p.s);
+                const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
                 const real phi = profile(p.s, core, scalars.profile);
                 const real density = call.density[channel + p.offset];
                 if (phi != 0 && density != 0)
@@ -280,7 +342,7 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
             }
         }
     }
-    block_sum(sum);
+    block_sum<ATOM_THREADS>(sum);
     if (threadIdx.x == 0)
         call.relevance[i] = nan ? REAL_NAN : sum[0];
 }

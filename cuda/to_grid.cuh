@@ -83,7 +83,7 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
             const real xi_y = delta_of(position, 1, ALONG_Z ? corner.y : corner.y + l, scalars.resolution) * per_radius;
             const real xi_z = delta_of(position, 2, ALONG_Z ? corner.z + l : corner.z, scalars.resolution) * per_radius;
             const real s = square(xi_x, xi_y, xi_z);
-            const real core = real_exp(-c.core_rate * s);
+            const real core = real_exp2(-LOG2_E * c.core_rate * s);
             if constexpr (DERIVATIVE == 0)
                 values[l] = profile(s, core, c);
             else if (along.by_u || along.by_v)

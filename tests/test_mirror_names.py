@@ -22,7 +22,7 @@ DIFFERENCES = (
     (
         "profile",
         "cuda",
-        {"real_abs", "real_ceil", "real_exp", "real_floor", "real_fma", "real_max", "real_min"},
+        {"real_abs", "real_ceil", "real_exp2", "real_floor", "real_fma", "real_max", "real_min", "real_rsqrt"},
         "one name for both precisions; on the CPU these are computed in double precision",
     ),
     (
@@ -34,7 +34,7 @@ DIFFERENCES = (
     (
         "support",
         "cuda",
-        {"split", "delta_of", "square", "settle", "rewind", "next_voxel", "block_sum"},
+        {"split", "delta_of", "square", "rewind", "next_voxel", "block_sum"},
         "threads, which compute what their voxel needs and add up what they have",
     ),
     (
@@ -73,7 +73,15 @@ DIFFERENCES = (
     (
         "to_atoms",
         "cuda",
-        {"read_group", "store_weights", "fill_gradients"},
+        {
+            "wants_theta",
+            "asked_channels",
+            "backward_group",
+            "backward_backward_group",
+            "read_group",
+            "store_weights",
+            "fill_gradients",
+        },
         "GROUP channels in registers, and what all get",
     ),
     (

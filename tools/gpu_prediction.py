@@ -195,10 +195,12 @@ def counts():
     return found
 
 
-def loop_sizes(kernels, kernel):
+def loop_sizes(kernels, kernel, one_channel=False):
     """Return the instructions of a turn of each loop, without those of the loops inside, and of the rest of the kernel.
 
-    Where the compiler made several of one, since it made two store patterns, or took a condition out, the median.
+    Where the compiler made several of one, since it made two store patterns, or took a condition out, the median. The
+    kernels of the atoms have a loop over voxels for each thing asked for: the longest counts, or with `one_channel`
+    that of one channel and no gradients of types, the shortest.
     """
     code, labels = kernels[kernel]
     loops = sass.loops(code, labels)
@@ -228,8 +230,15 @@ def loop_sizes(kernels, kernel):
         "NaN": [e - b + 1 for b, e in sums],
     }
     found = {name: statistics.median_high(size) if size else 0 for name, size in sizes.items()}
+    if _family(kernel) is TO_ATOMS:
+        found["voxels"] = min(sizes["voxels"]) if one_channel else max(sizes["voxels"])
     variants = 2 if _family(kernel) is TO_GRID else 1  # store patterns
     return found | {"warps": (len(code) - sum(map(sum, sizes.values()))) / variants}
+
+
+def _one_channel(case):
+    # the types are one-hot: without gradients of types, an atom reads G in one channel
+    return case.endswith(", coords")
 
 
 class Prediction(NamedTuple):
@@ -246,7 +255,7 @@ def predict(case, device, kernels):
     """Return the prediction; `kernels` are those of `sass.compiled` for the device's architecture."""
     kernel, _, n_bytes = CASES[case]
     found = counts()[case]
-    sizes = loop_sizes(kernels, kernel)
+    sizes = loop_sizes(kernels, kernel, _one_channel(case))
     if n_bytes is None:
         n_bytes = READ + 4 * BATCH * found["voxels inside"]
     instructions = BATCH * sum(found[name] * sizes[name] for name in _family(kernel))
@@ -299,7 +308,7 @@ def main():
     print()
     for case, found in counts().items():
         kernel = CASES[case].kernel
-        sizes = loop_sizes(sass.compiled(90), kernel)
+        sizes = loop_sizes(sass.compiled(90), kernel, _one_channel(case))
         turns = ", ".join(f"{name} {BATCH * found[name]:.0f} x {sizes[name]:.0f}" for name in _family(kernel))
         print(f"{case}: turns x instructions on sm_90: {turns}")
 

@@ -38,6 +38,7 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance)
 }
 
 inline unsigned atomicOr(unsigned *target, unsigned bits) { return std::atomic_ref<unsigned>(*target).fetch_or(bits); }
+inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return bits ? std::countr_zero(unsigned(bits)) + 1 : 0; }
 inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
