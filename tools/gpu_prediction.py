@@ -209,13 +209,13 @@ def loop_sizes(kernels, kernel, one_channel=False):
         return any(name in text for text in code[begin : end + 1])
 
     voxels = sass.voxel_loops(code, labels)
-    around = []
+    around = {}  # a loop may hold several of those over voxels
     for begin, end in voxels:
         outside = [(b, e) for b, e in loops if b <= begin and end <= e and (b, e) != (begin, end)]
         if outside:
             b, e = min(outside, key=lambda loop: loop[1] - loop[0])
             nested = sum(last - first + 1 for first, last in voxels if b <= first and last <= e)
-            around.append(e - b + 1 - nested)
+            around[b, e] = e - b + 1 - nested
     inmost = [(b, e) for b, e in loops if not any(b <= x and y <= e and (x, y) != (b, e) for x, y in loops)]
     sums = [loop for loop in inmost if loop not in voxels and with_("FADD", *loop) and not with_("FMNMX", *loop)]
     plain = [
@@ -224,7 +224,7 @@ def loop_sizes(kernels, kernel, one_channel=False):
     ]  # fmt: skip
     sizes = {
         "voxels": [end - begin + 1 for begin, end in voxels],
-        "around": around,
+        "around": list(around.values()),
         "listing": [e - b + 1 for b, e in plain if with_("BAR", b, e)],
         "bits": [e - b + 1 for b, e in plain if not with_("BAR", b, e)],
         "NaN": [e - b + 1 for b, e in sums],
