@@ -96,10 +96,11 @@ def coords2grid(
             radii = radii if gm.radius_type_indexed else held(fixed, radii)
             atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
             fixed = None
+    coords, types, radii, offsets, centers, center, n_types = atoms
     if fixed is None:
-        grid = density(*atoms.tensors, *atoms.grid(gm))
+        grid = density(coords, types, radii, offsets, centers, gm.spec, center, n_types)
     else:
-        grid = density_with_fixed(*atoms.tensors, fixed, *atoms.grid(gm))
+        grid = density_with_fixed(coords, types, radii, offsets, centers, fixed, gm.spec, center, n_types)
     return _of_context(grid) if autocast else grid
 
 

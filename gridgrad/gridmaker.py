@@ -123,8 +123,9 @@ class GridMaker(Grid):  # noqa: D101
     def _call(
         self, operator: str, atoms: validate.Atoms, *more: Tensor | None, needs: tuple[bool, bool, bool] | None = None
     ) -> Any:
-        settings = atoms.grid(self)
-        return _compute(operator, (*atoms.tensors, *more), settings if needs is None else (*settings, needs))
+        *tensors, center, n_types = atoms
+        settings = self.spec, center, n_types
+        return _compute(operator, (*tensors, *more), settings if needs is None else (*settings, needs))
 
     def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
         shape = grids.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
@@ -164,16 +165,16 @@ class GridMaker(Grid):  # noqa: D101
             If the grid does not fit.
         """
         atoms = self._atoms(center, coords, types, radii, n_types, batch, batch_size)
-        tensors, settings = atoms.tensors, atoms.grid(self)
         if out is None:
-            return _as(coords, _compute("density", tensors, settings))
+            return _as(coords, self._call("density", atoms))
         grid = self._grid_like("out", out, atoms)
         _check_out(out, grid, {"coords": coords, "types": types, "radii": radii})
+        *tensors, at, n_types = atoms
         if not torch.compiler.is_compiling() and ops.is_plain(*tensors, grid):
-            ops.density(*tensors, *settings, out=grid)
+            ops.density(*tensors, self.spec, at, n_types, out=grid)
             torch.autograd.graph.increment_version(grid)
         else:
-            grid.copy_(_compute("density", tensors, settings))
+            grid.copy_(self._call("density", atoms))
         return out
 
     def backward(

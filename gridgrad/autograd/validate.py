@@ -35,15 +35,6 @@ class Atoms(NamedTuple):
     center: tuple[float, float, float]
     n_types: int
 
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-        """tuple: The first arguments of every operator."""
-        return self[:5]
-
-    def grid(self, gm: Grid) -> tuple[str, tuple[float, float, float], int]:
-        """Return the arguments of every operator that are no tensors."""
-        return gm.spec, self.center, self.n_types
-
 
 def tensor(name: str, value: object) -> Tensor:
     """Return `value` if it is a tensor that holds its elements one by one.
