@@ -73,12 +73,13 @@ cdef inline real profile(real s, real core, Profile* c) noexcept nogil:
 
 
 cdef inline real profile_slope(real s, real core, Profile* c) noexcept nogil:
-    # phi_s = phi_u / (2u) in the tail, u = sqrt(s)
+    # phi_s = phi_u / (2u) in the tail, u = sqrt(s); slope and curvature share one division
     cdef real u = real_sqrt(s)
     cdef real t = c.cutoff - u
+    cdef real per_2u = <real>0.5 / u
     cdef real phi_u = -t * (<real>2 * c.tail[0]
                             + t * (<real>3 * c.tail[1] + t * (<real>4 * c.tail[2] + t * (<real>5 * c.tail[3]))))
-    cdef real tail = phi_u / (<real>2 * u)
+    cdef real tail = phi_u * per_2u
     cdef real value = -c.core_rate * core if s <= c.core_end else tail
     return value if not s > c.cutoff_s else <real>0
 
@@ -87,10 +88,11 @@ cdef inline real profile_curvature(real s, real core, Profile* c) noexcept nogil
     # phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
     cdef real u = real_sqrt(s)
     cdef real t = c.cutoff - u
+    cdef real per_2u = <real>0.5 / u
     cdef real phi_u = -t * (<real>2 * c.tail[0]
                             + t * (<real>3 * c.tail[1] + t * (<real>4 * c.tail[2] + t * (<real>5 * c.tail[3]))))
     cdef real phi_uu = (<real>2 * c.tail[0]
                         + t * (<real>6 * c.tail[1] + t * (<real>12 * c.tail[2] + t * (<real>20 * c.tail[3]))))
-    cdef real tail = (phi_uu - phi_u / u) / (<real>4 * s)
+    cdef real tail = (phi_uu - <real>2 * phi_u * per_2u) * (per_2u * per_2u)
     cdef real value = c.core_rate * c.core_rate * core if s <= c.core_end else tail
     return value if not s > c.cutoff_s else <real>0

@@ -7,10 +7,10 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 from profile cimport Profile, has_slope, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, has_weight, is_known,
+from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, has_weight, is_finite, is_known,
                     is_nan, n_weights, sharing_radius, terms_of, weights_of)
-from block cimport (Vector, WIDTH, ZERO, fill_phi, fill_phi_s, fill_phi_v, grid_vector, load, only_where, prefetch,
-                    total, vector_of)
+from block cimport Vector, WIDTH, ZERO, fill_phi, fill_phi_s, load, only_where, prefetch, total, vector_of
+from gather cimport accumulate, any_weight, gather_each, gather_groups
 from order cimport sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
@@ -29,72 +29,34 @@ cdef struct ToAtoms:
     real* relevance             # (N,)
 
 
-cdef inline void accumulate(const real* grid, real weight, Support* a, bint is_first, real* target) noexcept nogil:
-    # target[c] (+)= weight * grid[c] over the chunks of a block
-    cdef long long c
-    cdef int first = 0
-    cdef Vector value
-    cdef real edge[LANES]
-    while first < LANES:
-        for c in range(a.n):
-            value = weight * grid_vector(grid, a, c, first, edge)
-            if not is_first:
-                value = value + vector_of(target, c, first)
-            (<Vector*>(target + c * LANES + first))[0] = value
-        first += WIDTH
-
-
-cdef inline real inner(const real* grid, const real* values, Support* a) noexcept nogil:
-    # sum over a block of values * grid, where values != 0; two partial sums hide the latency of the addition
-    cdef long long c, n = a.n
-    cdef int first = 0
-    cdef Vector even, odd, value
-    cdef real sums[LANES]
-    cdef real edge[LANES]
-    while first < LANES:
-        even = ZERO
-        odd = ZERO
-        for c in range(0, n - 1, 2):
-            value = vector_of(values, c, first)
-            even = even + only_where(value, value * grid_vector(grid, a, c, first, edge))
-            value = vector_of(values, c + 1, first)
-            odd = odd + only_where(value, value * grid_vector(grid, a, c + 1, first, edge))
-        if n % 2 == 1:
-            value = vector_of(values, n - 1, first)
-            even = even + only_where(value, value * grid_vector(grid, a, n - 1, first, edge))
-        (<Vector*>(sums + first))[0] = even + odd
-        first += WIDTH
-    return total(sums)
-
-
-cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, const real* phi,
-                        real* grad_weights) noexcept nogil:
-    # grad_w = sum_k w_k G_k and grad_v = R sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi.
-    # False: grad_w and grad_v are zero, or not asked for
+cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, bint careful,
+                        const real* phi, real* grad_weights) noexcept nogil:
+    # grad_w = sum_k w_k G_k and grad_v = R sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi; careful
+    # where G may not be finite. False: grad_w and grad_v are zero, or not asked for
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2]
+    cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
-    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
-    cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
+    cdef long long n_channels = terms.k_end - terms.k_begin
     cdef bint wants_theta = (call.grad_coords != NULL or call.grad_radii != NULL) and has_slope(&a.profile)
-    cdef bint no_w = True, no_v = True
-    for k in range(terms.k_end - terms.k_begin):
-        if grad_weights != NULL and moved:
-            grad_weights[k] += inner(grid + k * volume, phi, a)
-        if wants_theta and moved and (weights == NULL or weights[k] != 0):
-            accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, no_w, space.grad_w)
-            no_w = False
-        if wants_theta and v_weights != NULL and v_weights[k] != 0:
-            accumulate(grid + k * volume, <real>(terms.radius * v_weights[k]), a, no_v, space.grad_v)
-            no_v = False
-    if no_w and no_v:
-        return False
-    if no_w:
+    cdef bint wants_w = wants_theta and moved and (weights == NULL or any_weight(weights, n_channels))
+    cdef bint wants_v = wants_theta and v_weights != NULL and any_weight(v_weights, n_channels)
+    if (wants_w or wants_v) and not wants_w:
         memset(space.grad_w, 0, a.n * LANES * sizeof(real))
-    if no_v and call.second:
+    if (wants_w or wants_v) and not wants_v and call.second:
         memset(space.grad_v, 0, a.n * LANES * sizeof(real))
-    return True
+    if weights == NULL and grad_weights == NULL:    # index types, whose one channel has weight 1
+        if wants_w:
+            accumulate(grid, 1, a, True, space.grad_w)
+    elif careful or a.n_lanes < LANES or n_channels == 1:
+        gather_each(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
+                    grad_weights if moved else NULL)
+    else:
+        gather_groups(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
+                      grad_weights if moved else NULL)
+    return wants_w or wants_v
 
 
 cdef inline void first_order(const Workspace* space, bint wants_radius, double* sum) noexcept nogil:
@@ -133,7 +95,7 @@ cdef inline void first_order(const Workspace* space, bint wants_radius, double* 
     sum[3] += <double>total(sum_s)
 
 
-cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
+cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, bint careful, double* sums,
                                real* grad_weights) noexcept nogil:
     # sums += d/d(x, y, z, R); grad_weights[k - k_begin] += sum_p G_k phi
     cdef Support* a = &space.support
@@ -153,65 +115,83 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
             fill_phi(space)
         if call.grad_coords != NULL or call.grad_radii != NULL:
             fill_phi_s(space)
-        if gather(space, call, terms, True, space.phi, grad_weights):
+        if gather(space, call, terms, True, careful, space.phi, grad_weights):
             first_order(space, call.grad_radii != NULL, sum)
     for n in range(4):
         sums[n] += -2 * sum[n] / terms.radius
 
 
 cdef inline void fill_second_order(Workspace* space, const Direction* along) noexcept nogil:
-    # of the block: first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s); what is to be summed, second ds/dr
-    # + first ds_v/dr = -2 / R^2 (xi by_xi - v_r by_v) and second ds/dR + first ds_v/dR = -2 / R^2 by_radius
+    # phi_s, phi_ss, phi_v = phi_s s_v, R s_v and s of the block, outside of the support zero; xi_v as in fill_phi_v
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real s, phi_s, phi_ss, xi_v, xi_v_xy, R_s_v, first, R_second
-    cdef real v_z = along.coords[2], v_radius = along.radius, v_radius_3_2 = <real>1.5 * along.radius
-    cdef real by_xi[LANES]
-    cdef real by_v[LANES]
-    cdef real by_radius[LANES]
+    cdef real s, xi_v_xy, v_z = along.coords[2], v_radius = along.radius, per_radius = <real>a.per_radius
+    cdef real xi_v[LANES]
+    cdef real phi_s[LANES]
+    cdef real phi_ss[LANES]
+    cdef real phi_v[LANES]
+    cdef real R_s_v[LANES]
+    cdef real s_inside[LANES]
     cdef int l
     cdef bint inside
     for c in range(a.n):
         chunk = chunk_of(a, c)
         xi_v_xy = chunk.xi_x * along.coords[0] + chunk.xi_y * along.coords[1]
         for l in range(LANES):
+            xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
+        for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
-            phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
-            phi_ss = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             inside = s <= coefficients.cutoff_s
+            phi_s[l] = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
+            phi_ss[l] = profile_curvature(s, chunk.core_xy * chunk.core_z[l], &coefficients)
             s = s if inside else <real>0
-            xi_v = xi_v_xy + chunk.xi_z[l] * v_z
-            R_s_v = xi_v + v_radius * s
-            first = space.grad_w[c * LANES + l] * phi_s
-            R_second = space.grad_w[c * LANES + l] * phi_ss * R_s_v + space.grad_v[c * LANES + l] * phi_s
-            first = first if inside else <real>0
-            R_second = R_second if inside else <real>0
-            by_xi[l] = R_second + first * v_radius
-            by_v[l] = first
-            by_radius[l] = R_second * s + first * (xi_v + v_radius_3_2 * s)
+            s_inside[l] = s
+            R_s_v[l] = xi_v[l] + v_radius * s if inside else <real>0
+            phi_v[l] = phi_s[l] * R_s_v[l] * per_radius
         for l in range(LANES):
-            space.by_xi[c * LANES + l] = by_xi[l]
+            space.phi_s[c * LANES + l] = phi_s[l]
         for l in range(LANES):
-            space.by_v[c * LANES + l] = by_v[l]
+            space.phi_ss[c * LANES + l] = phi_ss[l]
         for l in range(LANES):
-            space.by_radius[c * LANES + l] = by_radius[l]
+            space.phi_v[c * LANES + l] = phi_v[l]
+        for l in range(LANES):
+            space.R_s_v[c * LANES + l] = R_s_v[l]
+        for l in range(LANES):
+            space.s[c * LANES + l] = s_inside[l]
 
 
-cdef inline void second_order(const Workspace* space, double* sum) noexcept nogil:
-    # sum += the block's sum of what fill_second_order left: (xi by_xi, by_radius, by_v)
+cdef inline void clear_outside(Workspace* space) noexcept nogil:
+    # grad_w and grad_v are what G is there
+    cdef Support* a = &space.support
+    cdef Chunk chunk
+    cdef long long c
+    cdef int l
+    for c in range(a.n):
+        chunk = chunk_of(a, c)
+        for l in range(LANES):
+            if not chunk.s_xy + chunk.s_z[l] <= a.profile.cutoff_s:
+                space.grad_w[c * LANES + l] = 0
+                space.grad_v[c * LANES + l] = 0
+
+
+cdef inline void second_order(const Workspace* space, const Direction* along, bint wants_radius,
+                              double* sum) noexcept nogil:
+    # sum += the block's sums for second ds/dr + first ds_v/dr = -2 / R^2 (xi by_xi - v_r first) and second ds/dR
+    # + first ds_v/dR = -2 / R^2 by_radius; first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s)
     cdef const Support* a = &space.support
     cdef Chunk chunk
     cdef long long c
-    cdef int first = 0
-    cdef Vector v, along_x, along_y, along_z, along_v, along_R
+    cdef int lane = 0
+    cdef real v_radius = along.radius, v_radius_2 = <real>0.5 * along.radius
+    cdef Vector phi_s, R_s_v, s, grad_w, first, R_second, by_xi, along_x, along_y, along_z, along_v, along_R
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
     cdef real sum_v[LANES]
     cdef real sum_R[LANES]
-    while first < LANES:
+    while lane < LANES:
         along_x = ZERO
         along_y = ZERO
         along_z = ZERO
@@ -219,18 +199,25 @@ cdef inline void second_order(const Workspace* space, double* sum) noexcept nogi
         along_R = ZERO
         for c in range(a.n):
             chunk = chunk_of(a, c)
-            v = vector_of(space.by_xi, c, first)
-            along_x = along_x + chunk.xi_x * v
-            along_y = along_y + chunk.xi_y * v
-            along_z = along_z + (<Vector*>(chunk.xi_z + first))[0] * v
-            along_v = along_v + vector_of(space.by_v, c, first)
-            along_R = along_R + vector_of(space.by_radius, c, first)
-        (<Vector*>(sum_x + first))[0] = along_x
-        (<Vector*>(sum_y + first))[0] = along_y
-        (<Vector*>(sum_z + first))[0] = along_z
-        (<Vector*>(sum_v + first))[0] = along_v
-        (<Vector*>(sum_R + first))[0] = along_R
-        first += WIDTH
+            phi_s = vector_of(space.phi_s, c, lane)
+            R_s_v = vector_of(space.R_s_v, c, lane)
+            grad_w = vector_of(space.grad_w, c, lane)
+            first = grad_w * phi_s
+            R_second = grad_w * vector_of(space.phi_ss, c, lane) * R_s_v + vector_of(space.grad_v, c, lane) * phi_s
+            by_xi = R_second + first * v_radius
+            along_x = along_x + chunk.xi_x * by_xi
+            along_y = along_y + chunk.xi_y * by_xi
+            along_z = along_z + (<Vector*>(chunk.xi_z + lane))[0] * by_xi
+            along_v = along_v + first
+            if wants_radius:
+                s = vector_of(space.s, c, lane)
+                along_R = along_R + (R_second * s + first * (R_s_v + v_radius_2 * s))
+        (<Vector*>(sum_x + lane))[0] = along_x
+        (<Vector*>(sum_y + lane))[0] = along_y
+        (<Vector*>(sum_z + lane))[0] = along_z
+        (<Vector*>(sum_v + lane))[0] = along_v
+        (<Vector*>(sum_R + lane))[0] = along_R
+        lane += WIDTH
     sum[0] += <double>total(sum_x)
     sum[1] += <double>total(sum_y)
     sum[2] += <double>total(sum_z)
@@ -238,8 +225,8 @@ cdef inline void second_order(const Workspace* space, double* sum) noexcept nogi
     sum[4] += <double>total(sum_v)
 
 
-cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, double* sums,
-                                        real* grad_weights) noexcept nogil:
+cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, const Terms* terms, bint careful,
+                                        double* sums, real* grad_weights) noexcept nogil:
     # sums += d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] += sum_p G_k phi_v
     cdef Support* a = &space.support
     cdef bint moved = call.v.coords != NULL or call.v.radii != NULL
@@ -250,15 +237,38 @@ cdef inline void backward_backward_atom(Workspace* space, const ToAtoms* call, c
         return
     along = direction_of(&call.v, &call.atoms, terms, a.grid.radius_scale)
     while next_block(a):
-        if grad_weights != NULL and moved:
-            fill_phi_v(space, &along, space.phi_v)
-        if gather(space, call, terms, moved, space.phi_v, grad_weights):
-            fill_second_order(space, &along)
-            second_order(space, sum)
+        fill_second_order(space, &along)
+        if gather(space, call, terms, moved, careful, space.phi_v, grad_weights):
+            if careful or a.n_lanes < LANES:
+                clear_outside(space)
+            second_order(space, &along, call.grad_radii != NULL, sum)
     for n in range(3):
         sum[n] += 0.5 * along.coords[n] * sum[4]
     for n in range(4):
         sums[n] += -2 * sum[n] / terms.radius / terms.radius
+
+
+cdef inline bint order_gradients(Workspace* space, const ToAtoms* call, const Terms* terms, bint careful,
+                                 double* sums, real* grad_weights) noexcept nogil:
+    # what terms that share a radius add to sums, and what grad_weights become. False: not all is finite
+    cdef double[4] sum = [0, 0, 0, 0]
+    cdef long long k, n_channels = terms.k_end - terms.k_begin
+    cdef bint finite = True
+    cdef int n
+    fill(grad_weights, n_channels, <real>0)
+    if call.second:
+        backward_backward_atom(space, call, terms, careful, sum, grad_weights)
+    else:
+        backward_atom(space, call, terms, careful, sum, grad_weights)
+    for n in range(4):
+        finite = finite and sum[n] - sum[n] == 0
+    if grad_weights != NULL:
+        for k in range(n_channels):
+            finite = finite and is_finite(grad_weights[k])
+    if finite or careful:
+        for n in range(4):
+            sums[n] += sum[n]
+    return finite
 
 
 cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const Terms* terms,
@@ -276,10 +286,8 @@ cdef inline void channel_gradients(Workspace* space, const ToAtoms* call, const 
         if has_weight(atoms, call.v.weights, terms.i, terms.k_begin, terms.k_end):
             for n in range(4):
                 sums[n] = NAN
-    elif terms.radius > 0 and call.second:
-        backward_backward_atom(space, call, terms, sums, grad_weights)
-    elif terms.radius > 0:
-        backward_atom(space, call, terms, sums, grad_weights)
+    elif terms.radius > 0 and not order_gradients(space, call, terms, False, sums, grad_weights):
+        order_gradients(space, call, terms, True, sums, grad_weights)
 
 
 cdef inline void atom_gradients(Workspace* space, const ToAtoms* call, long long i) noexcept nogil:

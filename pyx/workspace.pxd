@@ -98,14 +98,14 @@ cdef enum:
 cdef struct Workspace:      # aligned to LINE
     real phi[BLOCK]
     real phi_s[BLOCK]
+    real phi_ss[BLOCK]
     real phi_u[BLOCK]
     real phi_v[BLOCK]
     real phi_uv[BLOCK]
     real grad_w[BLOCK]      # sum_k w_k G_k
     real grad_v[BLOCK]      # R sum_k v_wk G_k
-    real by_xi[BLOCK]       # what second_order adds up, see fill_second_order
-    real by_v[BLOCK]
-    real by_radius[BLOCK]
+    real R_s_v[BLOCK]       # of the second order, and s: 0 outside of the support
+    real s[BLOCK]
     size_t table_bytes      # that support.table has
     real* window            # zero between items; see to_grid.pxd
     Support support

@@ -10,6 +10,7 @@ PAIRS = ("profile", "support", "atoms", "to_grid", "to_atoms", "density")
 ALONE = {
     "pyx": {
         "block": "a block of chunks, in vectors of the compiler's; threads on the GPU",
+        "gather": "sums over the channels of a block; on the GPU a thread has one voxel of each",
         "workspace": "its memory",
         "order": "in which atoms are visited, so that neighbours share what is in a cache",
         "interrupt": "a launch returns at once and cannot be stopped",
@@ -69,7 +70,12 @@ DIFFERENCES = (
         {"to_atoms", "atom_item", "reads_few_channels"},
         "the loop over atoms; on the GPU the launch is one",
     ),
-    ("to_atoms", "pyx", {"accumulate", "inner", "fill_second_order"}, "passes over a block that scratch memory holds"),
+    (
+        "to_atoms",
+        "pyx",
+        {"fill_second_order", "clear_outside", "order_gradients"},
+        "passes over a block that scratch memory holds, made again where something is not finite",
+    ),
     (
         "to_atoms",
         "cuda",

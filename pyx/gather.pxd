@@ -1,0 +1,158 @@
+# What an atom reads of the grids below it, block by block: grad_w += sum_k w_k G_k, grad_v += R sum_k v_wk G_k and
+# grad_weights[k] += sum_p G_k phi, each where it is wanted.
+
+from libc.string cimport memset
+from profile cimport real
+from support cimport LANES, Support
+from block cimport Vector, WIDTH, ZERO, grid_vector, only_where, total, vector_of
+from workspace cimport Workspace
+
+cdef enum:
+    GROUP = 4   # channels that are read together, their sums in registers
+
+
+cdef inline bint any_weight(const real* weights, long long n) noexcept nogil:
+    # one of them is not zero
+    cdef long long k
+    for k in range(n):
+        if weights[k] != 0:
+            return True
+    return False
+
+
+cdef inline void accumulate(const real* grid, real weight, Support* a, bint is_first, real* target) noexcept nogil:
+    # target[c] (+)= weight * grid[c] over the chunks of a block
+    cdef long long c
+    cdef int first = 0
+    cdef Vector value
+    cdef real edge[LANES]
+    while first < LANES:
+        for c in range(a.n):
+            value = weight * grid_vector(grid, a, c, first, edge)
+            if not is_first:
+                value = value + vector_of(target, c, first)
+            (<Vector*>(target + c * LANES + first))[0] = value
+        first += WIDTH
+
+
+cdef inline real inner(const real* grid, const real* values, Support* a) noexcept nogil:
+    # sum over a block of values * grid, where values != 0; two partial sums hide the latency of the addition
+    cdef long long c, n = a.n
+    cdef int first = 0
+    cdef Vector even, odd, value
+    cdef real sums[LANES]
+    cdef real edge[LANES]
+    while first < LANES:
+        even = ZERO
+        odd = ZERO
+        for c in range(0, n - 1, 2):
+            value = vector_of(values, c, first)
+            even = even + only_where(value, value * grid_vector(grid, a, c, first, edge))
+            value = vector_of(values, c + 1, first)
+            odd = odd + only_where(value, value * grid_vector(grid, a, c + 1, first, edge))
+        if n % 2 == 1:
+            value = vector_of(values, n - 1, first)
+            even = even + only_where(value, value * grid_vector(grid, a, n - 1, first, edge))
+        (<Vector*>(sums + first))[0] = even + odd
+        first += WIDTH
+    return total(sums)
+
+
+cdef inline void gather_each(Workspace* space, const real* grid, long long volume, long long n_channels,
+                             const real* phi, const real* weights, const real* v_weights, double radius, bint wants_w,
+                             bint wants_v, real* grad_weights) noexcept nogil:
+    # Channel by channel, and as the formulas have it: whatever G is, it does not count where phi, w or v_w is zero.
+    cdef Support* a = &space.support
+    cdef long long k
+    cdef bint no_w = True, no_v = True
+    for k in range(n_channels):
+        if grad_weights != NULL:
+            grad_weights[k] += inner(grid + k * volume, phi, a)
+        if wants_w and (weights == NULL or weights[k] != 0):
+            accumulate(grid + k * volume, weights[k] if weights != NULL else <real>1, a, no_w, space.grad_w)
+            no_w = False
+        if wants_v and v_weights[k] != 0:
+            accumulate(grid + k * volume, <real>(radius * v_weights[k]), a, no_v, space.grad_v)
+            no_v = False
+
+
+cdef inline void gather_group(Workspace* space, const real* grid, const long long* channel, const real* phi,
+                              const real* w, const real* v, real* sums) noexcept nogil:
+    # of GROUP channels: grad_w += sum w G, grad_v += sum v G and sums = sum_p G phi; each absent or wanted
+    cdef Support* a = &space.support
+    cdef long long c
+    cdef int first = 0, j
+    cdef const real* at
+    cdef Vector x_0, x_1, x_2, x_3, value, sum_0, sum_1, sum_2, sum_3
+    cdef real lanes[GROUP][LANES]
+    while first < LANES:
+        sum_0 = ZERO
+        sum_1 = ZERO
+        sum_2 = ZERO
+        sum_3 = ZERO
+        for c in range(a.n):
+            at = grid + a.offset[c] + first
+            x_0 = (<Vector*>(at + channel[0]))[0]
+            x_1 = (<Vector*>(at + channel[1]))[0]
+            x_2 = (<Vector*>(at + channel[2]))[0]
+            x_3 = (<Vector*>(at + channel[3]))[0]
+            if sums != NULL:
+                value = vector_of(phi, c, first)
+                sum_0 = sum_0 + value * x_0
+                sum_1 = sum_1 + value * x_1
+                sum_2 = sum_2 + value * x_2
+                sum_3 = sum_3 + value * x_3
+            if w != NULL:
+                (<Vector*>(space.grad_w + c * LANES + first))[0] = vector_of(space.grad_w, c, first) + (
+                    (w[0] * x_0 + w[1] * x_1) + (w[2] * x_2 + w[3] * x_3))
+            if v != NULL:
+                (<Vector*>(space.grad_v + c * LANES + first))[0] = vector_of(space.grad_v, c, first) + (
+                    (v[0] * x_0 + v[1] * x_1) + (v[2] * x_2 + v[3] * x_3))
+        (<Vector*>(lanes[0] + first))[0] = sum_0
+        (<Vector*>(lanes[1] + first))[0] = sum_1
+        (<Vector*>(lanes[2] + first))[0] = sum_2
+        (<Vector*>(lanes[3] + first))[0] = sum_3
+        first += WIDTH
+    if sums != NULL:
+        for j in range(GROUP):
+            sums[j] = total(lanes[j])
+
+
+cdef inline void gather_groups(Workspace* space, const real* grid, long long volume, long long n_channels,
+                               const real* phi, const real* weights, const real* v_weights, double radius,
+                               bint wants_w, bint wants_v, real* grad_weights) noexcept nogil:
+    # By GROUP channels, where all is finite: zeros are multiplied rather than left out.
+    cdef Support* a = &space.support
+    cdef long long k = 0, n
+    cdef long long channel[GROUP]
+    cdef real w[GROUP]
+    cdef real v[GROUP]
+    cdef real sums[GROUP]
+    cdef int j, n_w, n_v, last_w
+    if wants_w:
+        memset(space.grad_w, 0, a.n * LANES * sizeof(real))
+    if wants_v:
+        memset(space.grad_v, 0, a.n * LANES * sizeof(real))
+    while k < n_channels:
+        n = min(<long long>GROUP, n_channels - k)
+        n_w = 0
+        n_v = 0
+        last_w = 0
+        for j in range(GROUP):      # where these are too few, the last stands in, without weight
+            channel[j] = (k + min(<long long>j, n - 1)) * volume
+            w[j] = weights[k + j] if wants_w and j < n else <real>0
+            v[j] = <real>(radius * v_weights[k + j]) if wants_v and j < n else <real>0
+            if w[j] != 0:
+                n_w += 1
+                last_w = j
+            if v[j] != 0:
+                n_v += 1
+        if grad_weights != NULL or n_v > 0 or n_w > 1:
+            gather_group(space, grid, channel, phi, &w[0] if n_w > 1 else NULL, &v[0] if n_v > 0 else NULL,
+                         &sums[0] if grad_weights != NULL else NULL)
+        if n_w == 1:
+            accumulate(grid + channel[last_w], w[last_w], a, False, space.grad_w)
+        if grad_weights != NULL:
+            for j in range(<int>n):
+                grad_weights[k + j] += sums[j]
+        k += n
