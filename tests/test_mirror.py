@@ -141,7 +141,7 @@ def oracle(case):
             names = "coords", "weights", "radii"
             for name, gradient, where in zip(names, gradients, (atoms, atoms, row), strict=True):
                 if gradient is not None:
-                    found[f"order {order} grad_{name}"][where] += gradient.numpy()
+                    found[f"order {order} grad_{name}"][where] += gradient.detach().numpy()
     return found
 
 

@@ -88,7 +88,7 @@ def pairs_in_reach(
     total = int(ends[-1]) if len(ends) else 0
     bounds = torch.arange(CANDIDATES, total + CANDIDATES, CANDIDATES, device=ends.device)
     first = 0
-    for last in torch.searchsorted(ends, bounds, right=True).tolist():
+    for last in map(int, torch.searchsorted(ends, bounds, right=True)):  # torch 2.5 has no tolist() under torch.func
         last = max(last, min(first + 1, len(ends)))
         run = slice(first, last)
         number = torch.repeat_interleave(count[run])
