@@ -184,7 +184,7 @@ def test_forward_over_forward_of_all_directions_inside():
 def compile_jacfwd_of_jacfwd():
     scene = make_scene("quintic", n_atoms=2)
     loss = loss_of(scene)
-    with pytest.raises((TorchRuntimeError, Unsupported), match="(?i)fake ?tensor"):  # the second from torch 2.14 on
+    with pytest.raises((TorchRuntimeError, Unsupported), match=r"(?i)fake ?tensor"):  # the second from torch 2.14 on
         compiled(lambda x: jacfwd(jacfwd(loss))(x))(scene.coords)
 
 

@@ -37,7 +37,9 @@ def operator_inputs(scene):
     offsets = None
     if scene.batch is not None:
         offsets = torch.ops.gridgrad.batch_offsets(scene.batch, scene.batch_size)
-    centers, center = (None, [float(x) for x in scene.center]) if scene.center.dim() == 1 else (scene.center.double(), [0.0] * 3)
+    centers, center = scene.center.double(), [0.0] * 3
+    if centers.dim() == 1:
+        centers, center = None, [float(x) for x in centers]
     settings = gg.GridMaker(**scene.settings).spec, center, scene.n_types
     return (scene.coords, scene.types, scene.radii, offsets, centers), settings
 
