@@ -185,7 +185,7 @@ __device__ __forceinline__ void second_order(const Voxel &p, const Direction &al
     const real turn = first * along.radius;
     const real by_xi = R_second + turn;
     const real by_v = first;
-    const real by_radius = (R_second + (real)0.5 * turn) * p.s + first * R_s_v;
+    const real by_radius = R_second * p.s + first * (R_s_v + along.radius * ((real)0.5 * p.s));
     sum[0] += by_xi * p.xi_x;
     sum[1] += by_xi * p.xi_y;
     sum[2] += by_xi * p.xi_z;

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.hostile import SENTINEL, Direction, address, cases, run
+from support.hostile import SENTINEL, Case, Direction, address, cases, run
 from support.mirror_bars import Bars, differences
 from support.reference import Reference
 
@@ -276,3 +276,21 @@ def test_radii_sum_adds_in_float64(vectors, per_example):
             address(partials), address(index), address(offsets), n_examples, n, n_types, per_example, address(found)
         )
         np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+# ---- one case by hand -----------------------------------------------------------------------------------------------
+
+
+def test_an_atom_on_a_voxel_with_large_derivatives():
+    """G and v_R of 1e20 at s = 0: their product, which float32 does not hold, is no part of the radius gradient."""
+    dtype = np.dtype("float32")
+    case = Case(
+        settings={"resolution": 1.0, "dimension": (1e-3,) * 3, "radius_type_indexed": False},
+        dtype=dtype, n_examples=1, n_types=1,
+        coords=np.full((1, 3), -5e-4, dtype), index=np.zeros(1, np.int64), weights=None, radii=np.ones(1, dtype),
+        offsets=None, center=np.full(3, np.float64(np.float32(-5e-4)) + 5e-4), centers=None,
+        grad_density=np.full((1, 1, 1, 1, 1), 1e20, dtype), density=np.ones((1, 1, 1, 1, 1), dtype),
+        u=Direction(), v=Direction(radii=np.full(1, 1e20, dtype)),
+    )  # fmt: skip
+    for kernels in cuda(case), cython(case):
+        assert run(kernels, case)["order 2 grad_radii"] == 0
