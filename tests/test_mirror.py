@@ -278,19 +278,91 @@ def test_radii_sum_adds_in_float64(vectors, per_example):
         np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
-# ---- one case by hand -----------------------------------------------------------------------------------------------
+# ---- cases by hand --------------------------------------------------------------------------------------------------
+
+
+def one_atom(dtype="float32", points=3, **changes):
+    """An atom of radius 1 on the middle voxel of points^3 of 1 A; index types, G = 1, no directions."""
+    dtype, grid = np.dtype(dtype), (1, 1, points, points, points)
+    case = Case(
+        settings={"resolution": 1.0, "dimension": (max(points - 1.0, 1e-3),) * 3, "radius_type_indexed": False},
+        dtype=dtype, n_examples=1, n_types=1,
+        coords=np.zeros((1, 3), dtype), index=np.zeros(1, np.int64), weights=None, radii=np.ones(1, dtype),
+        offsets=None, center=np.zeros(3), centers=None, grad_density=np.ones(grid, dtype), density=np.ones(grid, dtype),
+        u=Direction(), v=Direction(),
+    )  # fmt: skip
+    return case.replace(**changes)
+
+
+@pytest.mark.parametrize("position", [(np.inf, -np.inf, 0), (np.inf, np.inf, np.inf), (0, 0, -np.inf)])
+@pytest.mark.parametrize("dtype", cpu.KERNELS)
+def test_an_infinite_position_is_outside(dtype, position):
+    """Infinities of both signs too, whose sum is NaN."""
+    v = Direction(coords=np.ones((1, 3), dtype), radii=np.ones(1, dtype))
+    case = one_atom(dtype, coords=np.array([position], dtype), u=v, v=v)
+    for kernels in cuda(case), cython(case):
+        for name, value in run(kernels, case).items():
+            assert not value.any(), name
+
+
+@pytest.mark.parametrize("dtype", cpu.KERNELS)
+def test_an_infinite_position_is_outside_of_an_infinite_radius(dtype):
+    """Infinity less infinity is no reach."""
+    case = one_atom(dtype, coords=np.full((1, 3), np.inf, dtype), radii=np.array([np.inf], dtype))
+    for kernels in cuda(case), cython(case):
+        assert not run(kernels, case)["density"].any()
+
+
+SMALL = [("float32", 1e-20), ("float32", 1e-40), ("float64", 1e-150), ("float64", 1e-160), ("float64", 1e-310)]
+
+
+@pytest.mark.parametrize(("dtype", "radius"), SMALL)
+def test_an_atom_whose_radius_has_no_square_or_no_inverse(dtype, radius):
+    """It is seen by the voxel that it sits on, and by no other; there, phi is 1 and has no slope."""
+    case = one_atom(dtype, radii=np.array([radius], dtype))
+    for kernels in cuda(case), cython(case):
+        found = run(kernels, case)
+        assert found["density"][0, 0, 1, 1, 1] == found["density"].sum() == 1
+        assert not found["order 1 grad_coords"].any() and not found["order 1 grad_radii"].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", cpu.KERNELS)
+def test_a_profile_without_slope_reads_no_cotangent(dtype, value):
+    """The derivatives of binary densities in positions and radii are 0, whatever stands in G, in both orders."""
+    case = one_atom(dtype)
+    v = Direction(coords=np.ones((1, 3), dtype), radii=np.ones(1, dtype))
+    case = case.replace(
+        settings=case.settings | {"binary": True}, grad_density=np.full_like(case.grad_density, value), u=v, v=v
+    )
+    for kernels in cuda(case), cython(case):
+        found = run(kernels, case)
+        for order in (1, 2):
+            assert not found[f"order {order} grad_coords"].any() and not found[f"order {order} grad_radii"].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_vanishes_reads_no_cotangent(value):
+    """Nine radii off, exp(-162) is 0 in float32: NaN in G there is nobody's; the second order asks for the support."""
+    case = one_atom(points=21, index=None, weights=np.ones((1, 1), np.float32))
+    case.grad_density[0, 0, 1, 10, 10] = value
+    v = Direction(coords=np.ones((1, 3), np.float32), weights=np.ones((1, 1), np.float32), radii=case.radii)
+    far = {"gaussian_radius_multiple": 9.5, "tail": "truncated"}
+    case = case.replace(settings=case.settings | far, v=v)
+    for kernels in cuda(case), cython(case):
+        found = run(kernels, case)
+        for name in ("order 1 grad_coords", "order 1 grad_weights", "order 1 grad_radii", "relevance"):
+            assert np.isfinite(found[name]).all(), name
+        assert not np.isfinite(found["order 2 grad_coords"]).any()
 
 
 def test_an_atom_on_a_voxel_with_large_derivatives():
     """G and v_R of 1e20 at s = 0: their product, which float32 does not hold, is no part of the radius gradient."""
-    dtype = np.dtype("float32")
-    case = Case(
-        settings={"resolution": 1.0, "dimension": (1e-3,) * 3, "radius_type_indexed": False},
-        dtype=dtype, n_examples=1, n_types=1,
-        coords=np.full((1, 3), -5e-4, dtype), index=np.zeros(1, np.int64), weights=None, radii=np.ones(1, dtype),
-        offsets=None, center=np.full(3, np.float64(np.float32(-5e-4)) + 5e-4), centers=None,
-        grad_density=np.full((1, 1, 1, 1, 1), 1e20, dtype), density=np.ones((1, 1, 1, 1, 1), dtype),
-        u=Direction(), v=Direction(radii=np.full(1, 1e20, dtype)),
+    large = np.full(1, 1e20, np.float32)
+    corner = np.float32(-5e-4)  # of the grid of one voxel, whose edge is 1e-3
+    case = one_atom(
+        points=1, coords=np.full((1, 3), corner), center=np.full(3, np.float64(corner) + 5e-4),
+        grad_density=large.reshape(1, 1, 1, 1, 1), v=Direction(radii=large),
     )  # fmt: skip
     for kernels in cuda(case), cython(case):
         assert run(kernels, case)["order 2 grad_radii"] == 0
