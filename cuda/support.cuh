@@ -43,10 +43,10 @@ struct Scalars { // the numbers of Geometry as reals, in shared memory
 #ifdef __has_builtin
 #if __has_builtin(__builtin_offsetof) // NVRTC 13.0 has none; the host compilers of nvcc and of the tests do
 #define GEOMETRY_FIELD(name, offset) static_assert(__builtin_offsetof(Geometry, name) == (offset), "Geometry: " #name);
-#define NUMBER_FIELD(name, place) \
-    static_assert(__builtin_offsetof(Scalars, name) == (place) * sizeof(real), "Scalars: " #name);
-#define PROFILE_FIELD(name, place) \
-    static_assert(__builtin_offsetof(Profile, name) == (place) * sizeof(real), "Profile: " #name);
+#define NUMBER_FIELD(name, nth) \
+    static_assert(__builtin_offsetof(Scalars, name) == (nth) * sizeof(real), "Scalars: " #name);
+#define PROFILE_FIELD(name, nth) \
+    static_assert(__builtin_offsetof(Profile, name) == (nth) * sizeof(real), "Profile: " #name);
 GEOMETRY_FIELDS
 NUMBER_FIELDS
 PROFILE_FIELDS

@@ -31,8 +31,8 @@ cdef extern from *:
     #error "put what c_text() of gridgrad/kernels/abi.py returns before this text, as setup.py does"
     #endif
     #define GEOMETRY_FIELD(name, offset) _Static_assert(__builtin_offsetof(Grid, name) == (offset), "Geometry: " #name);
-    #define PROFILE_FIELD(name, place) \
-        _Static_assert(__builtin_offsetof(Narrow, name) == (place) * sizeof(real), "Profile: " #name);
+    #define PROFILE_FIELD(name, nth) \
+        _Static_assert(__builtin_offsetof(Narrow, name) == (nth) * sizeof(real), "Profile: " #name);
     #define check_layout(geometry, profile) do { \
         typedef __typeof__(*(geometry)) Grid; \
         typedef __typeof__(*(profile)) Narrow; \

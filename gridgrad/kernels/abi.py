@@ -28,16 +28,17 @@ _GEOMETRY = struct.Struct(f"={sum((CENTER | NUMBERS | PROFILE).values())}d{sum(I
 _WORD = 8
 
 
-def _places(fields: dict[str, int]) -> dict[str, int]:
-    places, place = {}, 0
+def _firsts(fields: dict[str, int]) -> dict[str, int]:
+    # of each field, how many numbers stand before it
+    firsts, n = {}, 0
     for name, length in fields.items():
-        places[name] = place
-        place += length
-    return places
+        firsts[name] = n
+        n += length
+    return firsts
 
 
 _POINTS = struct.Struct(f"={INTEGERS['points']}q")
-_POINTS_OFFSET = _WORD * _places(FIELDS)["points"]
+_POINTS_OFFSET = _WORD * _firsts(FIELDS)["points"]
 _CENTER = struct.Struct(f"={CENTER['center']}d")
 
 
@@ -180,7 +181,7 @@ class Kernel(NamedTuple):
             From the kernel's arguments to the number of blocks, 0 if there is nothing to do. It raises ValueError if
             CUDA cannot launch that many.
         """
-        at = {name: place for place, name in enumerate(self.formats)}
+        at = {name: nth for nth, name in enumerate(self.formats)}
 
         def of_atoms(arguments: Sequence) -> int:
             return arguments[at["n_atoms"]]
@@ -240,14 +241,14 @@ def c_text() -> str:
     -------
     str
         ``GEOMETRY_FIELDS`` is a row of ``GEOMETRY_FIELD(name, offset)`` in bytes, ``GEOMETRY_BYTES`` the size.
-        ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, place)`` and
-        ``PROFILE_FIELD(name, place)``, places among the numbers, which stand from place ``NUMBERS_BEGIN`` on, and
-        among those of the profile, which are ``PROFILE_REALS`` from place ``PROFILE_BEGIN`` on.
+        ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, nth)`` and
+        ``PROFILE_FIELD(name, nth)``, counted from 0 among the numbers, which begin with number ``NUMBERS_BEGIN`` of
+        all, and among those of the profile, which are ``PROFILE_REALS``, from ``PROFILE_BEGIN`` on.
         ``FAULT_INDEX`` and so on: the words of `FAULTS`.
     """
 
     def row(macro: str, fields: dict[str, int], size: int) -> str:
-        return " ".join(f"{macro}({name}, {size * place})" for name, place in _places(fields).items())
+        return " ".join(f"{macro}({name}, {size * nth})" for name, nth in _firsts(fields).items())
 
     macros = {
         "GEOMETRY_FIELDS": row("GEOMETRY_FIELD", FIELDS, _WORD),
