@@ -356,6 +356,19 @@ def test_what_vanishes_reads_no_cotangent(value):
         assert not np.isfinite(found["order 2 grad_coords"]).any()
 
 
+def test_a_term_that_does_not_count_reads_no_cotangent():
+    """Neither its weight nor its v_w: only its weight has a derivative, which reads G."""
+    none = np.zeros((1, 1), np.float32)
+    v = Direction(coords=np.ones((1, 3), np.float32), weights=none, radii=np.ones(1, np.float32))
+    case = one_atom(index=None, weights=none, v=v)
+    case.grad_density[...] = np.nan
+    for kernels in cuda(case), cython(case):
+        found = run(kernels, case)
+        for order in (1, 2):
+            assert not found[f"order {order} grad_coords"].any() and not found[f"order {order} grad_radii"].any()
+            assert np.isnan(found[f"order {order} grad_weights"]).all()
+
+
 def test_an_atom_on_a_voxel_with_large_derivatives():
     """G and v_R of 1e20 at s = 0: their product, which float32 does not hold, is no part of the radius gradient."""
     large = np.full(1, 1e20, np.float32)
