@@ -1,5 +1,6 @@
 """coords2points: the density at points against the oracle and the grid, its derivatives, its neighbours, bad input."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -271,3 +272,18 @@ def test_profiles():
     smooth = gg.coords2points(gg.GridMaker(), points, *one)[:, 0]
     torch.testing.assert_close(smooth[:2], torch.exp(-2 * torch.tensor([0.0, 0.25])))
     assert torch.equal(found[0][:, 0], torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_where_subnormal_numbers_are_flushed():
+    """As `torch.set_flush_denormal` does, and libraries that were compiled with fast-math when they are loaded."""
+    scene = make_scene("quadratic", layout="single", type_mode="vector", dtype=torch.float32)
+    points = scene.coords + 0.5
+    one = scene.coords, scene.types, scene.radii
+    maker = gg.GridMaker(**scene.settings | {"gaussian_radius_multiple": 1.25})
+    assert torch.set_flush_denormal(True)
+    try:
+        found = gg.coords2points(maker, points, *one)
+    finally:
+        torch.set_flush_denormal(False)
+    assert found.any()
+    assert torch.equal(found, gg.coords2points(dataclasses.replace(maker), points, *one))

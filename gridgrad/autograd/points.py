@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import lru_cache
 
 import torch
@@ -14,13 +15,14 @@ from gridgrad.autograd.derivatives import density
 from gridgrad.autograd.pairs import pairs_in_reach
 from gridgrad.grid import Grid
 
-_SMALLEST = 5e-324
-"""Half of it is 0: the point of a grid of this edge is its centre."""
+_SMALLEST = (5e-324, sys.float_info.min)
+"""Half of it is 0: the point of a grid of this edge is its centre. The second where subnormal numbers count as 0."""
 
 
 @lru_cache(maxsize=64)
 def _spot(gm: Grid) -> Grid:
-    return dataclasses.replace(gm, resolution=1.0, dimension=(_SMALLEST,) * 3)
+    edge = next(edge for edge in _SMALLEST if edge > 0)
+    return dataclasses.replace(gm, resolution=1.0, dimension=(edge,) * 3)
 
 
 def _check_points(points: object, atoms: validate.Atoms, points_batch: object, n_examples: int | None) -> None:
