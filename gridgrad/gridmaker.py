@@ -169,9 +169,8 @@ class GridMaker(Grid):  # noqa: D101
             return _as(coords, self._call("density", atoms))
         grid = self._grid_like("out", out, atoms)
         _check_out(out, grid, {"coords": coords, "types": types, "radii": radii})
-        *tensors, at, n_types = atoms
-        if not torch.compiler.is_compiling() and ops.is_plain(*tensors, grid):
-            ops.density(*tensors, self.spec, at, n_types, out=grid)
+        if not torch.compiler.is_compiling() and ops.is_plain(*atoms[:5], grid):
+            ops.density(*atoms[:5], self.spec, atoms.center, atoms.n_types, out=grid)
             torch.autograd.graph.increment_version(grid)
         else:
             grid.copy_(self._call("density", atoms))
