@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gridgrad.data.fields import FLOATS, check_fields
 from gridgrad.data.packing import can_pack, pack, unpack
 from gridgrad.data.padding import PaddedAtoms, padded_atoms
 from gridgrad.data.ragged import chosen_examples, rows_of
 
 __all__ = ["AtomBatch"]
-
-_FLOATS = (torch.float32, torch.float64)
 
 
 @dataclass(eq=False, repr=False)
@@ -77,63 +76,7 @@ class AtomBatch:
         self.names = None if self.names is None else tuple(self.names)
         self.channels = None if self.channels is None else tuple(self.channels)
         self.parts = tuple(self.parts)
-        coords = self.coords
-        if not isinstance(coords, Tensor):
-            raise TypeError(f"coords: {type(coords).__name__}; expected a torch.Tensor")
-        if coords.dtype not in _FLOATS:
-            raise TypeError(f"coords: dtype {coords.dtype}; expected torch.float32 or torch.float64")
-        if coords.dim() != 2 or coords.shape[1] != 3:
-            raise ValueError(f"coords: shape {tuple(coords.shape)}; expected (N, 3)")
-        n_atoms = coords.shape[0]
-        types = self._checked("types", (torch.int64, coords.dtype))
-        if types.dim() != 1 + types.is_floating_point() or types.shape[0] != n_atoms:
-            expected = (n_atoms, "T") if types.is_floating_point() else (n_atoms,)
-            raise ValueError(f"types: {types.dtype} of shape {tuple(types.shape)}; expected {expected}")
-        n_types = self.n_types
-        if self.channels is not None and len(self.channels) != n_types:
-            raise ValueError(f"channels: {len(self.channels)} names; expected {n_types}, the last size of types")
-        self._check_offsets(n_atoms)
-        n_examples = self.batch_size
-        by_type = self.radius_type_indexed
-        n_radii = n_atoms if not by_type else self.radii.shape[0] if n_types is None else n_types
-        self._checked("radii", (coords.dtype,), (n_radii,))
-        for name, dtypes, shape in (
-            ("center", tuple(dict.fromkeys((coords.dtype, torch.float64))), (n_examples, 3)),
-            ("part", (torch.uint8,), (n_atoms,)),
-            ("fixed", (torch.bool,), (n_atoms,)),
-        ):
-            if getattr(self, name) is not None:
-                self._checked(name, dtypes, shape)
-        if self.names is not None and len(self.names) != n_examples:
-            raise ValueError(f"names: {len(self.names)}; expected {n_examples}, one per example")
-        if (self.part is None) != (not self.parts):
-            seen = "without" if self.part is None else "no names for"
-            raise ValueError(f"parts: {self.parts or seen} part; expected both or neither")
-        for name, value in self.labels.items():
-            if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != n_examples:
-                seen = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-                raise ValueError(f"labels[{name!r}]: {seen}; expected a tensor of shape ({n_examples}, ...)")
-
-    def _checked(self, name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...] | None = None) -> Tensor:
-        value = getattr(self, name)
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor")
-        if value.dtype not in dtypes:
-            raise TypeError(f"{name}: dtype {value.dtype}; expected {' or '.join(map(str, dtypes))}")
-        if value.device != self.coords.device:
-            raise ValueError(f"{name}: on {value.device}; expected {self.coords.device}, that of coords")
-        if shape is not None and value.shape != shape:
-            raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {shape}")
-        return value
-
-    def _check_offsets(self, n_atoms: int) -> None:
-        offsets = self._checked("offsets", (torch.int64,))
-        if offsets.dim() != 1 or offsets.shape[0] == 0:
-            raise ValueError(f"offsets: shape {tuple(offsets.shape)}; expected (B + 1,)")
-        if offsets.is_cpu:  # elsewhere a look would wait for the device
-            values = offsets.numpy()
-            if values[0] != 0 or values[-1] != n_atoms or (values[1:] < values[:-1]).any():
-                raise ValueError(f"offsets: {_shortened(values)}; expected to rise from 0 to {n_atoms}, the atoms")
+        check_fields(self)
 
     @classmethod
     def from_batch_index(
@@ -334,7 +277,7 @@ class AtomBatch:
         if dtype is None:
             return moved
         values = {name: getattr(moved, name) for name in ("coords", "types", "radii", "center")}
-        if dtype not in _FLOATS:
+        if dtype not in FLOATS:
             raise TypeError(f"dtype: {dtype}; expected torch.float32 or torch.float64")
         return moved.changed(
             **{
@@ -416,7 +359,3 @@ class AtomBatch:
             f"AtomBatch({examples}, {self.coords.shape[0]} atoms{parts}{channels}, "
             f"{str(self.dtype).removeprefix('torch.')}, {self.device})"
         )
-
-
-def _shortened(values: np.ndarray) -> str:
-    return np.array2string(values, threshold=6, separator=", ")
