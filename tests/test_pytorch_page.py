@@ -8,8 +8,8 @@ from support.rows import ROWS
 
 PAGE = Path(__file__).parents[1] / "docs" / "pytorch.md"
 MODULES = (
-    "test_func_transforms", "test_func_vmap", "test_forward_ad", "test_compile", "test_autocast", "test_modules",
-    "test_threads", "test_plain_orders", "test_out", "test_operator_arguments", "test_races",
+    "test_func_transforms", "test_func_vmap", "test_forward_ad", "test_compile", "test_export", "test_autocast",
+    "test_modules", "test_threads", "test_plain_orders", "test_out", "test_operator_arguments", "test_races",
     "test_tangent_tangent", "test_center", "test_points",
 )  # fmt: skip
 
