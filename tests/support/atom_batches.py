@@ -31,6 +31,11 @@ def make_batch(vectors=False, by_type=False, dtype=torch.float32, counts=COUNTS,
     return AtomBatch(**fields | changes)
 
 
+def molecules(counts, seed, **settings):
+    """A store in memory: molecules without centres, labels and parts."""
+    return make_batch(counts=counts, seed=seed, center=None, labels={}, part=None, parts=(), **settings)
+
+
 def assert_same(found, expected):
     """Every field of two batches is the same, to the bit."""
     for name in ("coords", "types", "radii", "offsets", "center", "part", "fixed"):
