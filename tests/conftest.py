@@ -1,9 +1,12 @@
-"""Fixtures of the numerical tests."""
+"""Fixtures of the tests."""
 
 import pytest
 import torch
+from cuda_on_cpu import standin
 from hypothesis import settings
 from support import browser
+
+from gridgrad.kernels.gpu import cubins, device, driver
 
 settings.register_profile("gridgrad", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("gridgrad")
@@ -34,3 +37,27 @@ def chromium():
     """Skip where Chromium is missing or does not work."""
     if browser.missing():
         pytest.skip(browser.missing())
+
+
+@pytest.fixture(scope="module", params=driver.NAMES)
+def through(request):
+    """A driver that launches on the stand-in, with kernels compiled for the CPU instead of cubins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cubins, "cubin", standin.image)
+        patch.setenv("GRIDGRAD_CUDA_DRIVER", request.param)
+        try:
+            yield driver.driver()
+        except ImportError as error:
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def devices(through):
+    """Both devices of the stand-in."""
+    return [device.Device(ordinal, through) for ordinal in range(2)]
+
+
+@pytest.fixture
+def journal():
+    """What the stand-in is asked to do from here on."""
+    return standin.Journal()

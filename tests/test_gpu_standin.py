@@ -13,82 +13,11 @@ import timeit
 import pytest
 import torch
 from cuda_on_cpu import standin
-from support.reference import Reference
+from cuda_on_cpu.scene import Scene, kernels
 
-from gridgrad import GridMaker
 from gridgrad.config import config
 from gridgrad.kernels import abi
-from gridgrad.kernels.gpu import cubins, device, driver
-from gridgrad.kernels.gpu import streams as gpu
-
-if not standin.is_loaded():
-    pytest.skip("libcuda.so.1 is not the stand-in of tests/cuda_on_cpu", allow_module_level=True)
-
-PRECISIONS = {torch.float32: "float32", torch.float64: "float64"}
-
-
-@pytest.fixture(autouse=True)
-def shimmed_cubins(monkeypatch):
-    """Modules of kernels compiled for the CPU instead of cubins."""
-    monkeypatch.setattr(cubins, "cubin", standin.image)
-
-
-@pytest.fixture(scope="module", params=driver.NAMES)
-def through(request):
-    """The driver that a test goes through."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRIDGRAD_CUDA_DRIVER", request.param)
-        try:
-            yield driver.driver()
-        except ImportError as error:
-            pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def devices(through):
-    """Both devices of the driver."""
-    return [device.Device(ordinal, through) for ordinal in range(2)]
-
-
-@pytest.fixture
-def journal():
-    return standin.Journal()
-
-
-class Scene:
-    """A small grid with atoms, and the arguments of its kernels."""
-
-    def __init__(self, dtype=torch.float64, n_types=3, **settings):
-        generator = torch.Generator().manual_seed(3)
-        self.settings = dict(resolution=0.5, dimension=(3.0, 2.0, 2.5), **settings)
-        self.gm = GridMaker(**self.settings)
-        self.coords = (3 * torch.rand((6, 3), generator=generator, dtype=torch.float64) - 1.5).to(dtype)
-        self.types = torch.tensor([0, 2, 1, -1, 0, 2])
-        self.radii = (0.7 + torch.rand(6, generator=generator, dtype=torch.float64)).to(dtype)
-        self.n_types = n_types
-        self.density = torch.full((n_types, *self.gm.spatial_grid_dimensions()), -7.0, dtype=dtype)
-
-    def arguments(self, index=None, offsets=None):
-        """Addresses: the scene, and what it keeps of the arguments, have to outlive the launch."""
-        self.index = index = self.types if index is None else index
-        self.offsets = offsets
-        return (
-            self.coords.data_ptr(), index.data_ptr(), 0, self.radii.data_ptr(),
-            0 if offsets is None else offsets.data_ptr(), 0,
-            self.gm.geometry(PRECISIONS[self.coords.dtype]), 1, len(self.coords), self.n_types, 0,
-            self.density.data_ptr(),
-        )  # fmt: skip
-
-    def expected(self):
-        return Reference(**self.settings).forward(torch.zeros(3), self.coords, self.types, self.radii, self.n_types)
-
-    def check(self):
-        bar = 1e-12 if self.density.dtype == torch.float64 else 2e-6
-        torch.testing.assert_close(self.density.double(), self.expected(), rtol=bar, atol=bar)
-
-
-def kernels(which, dtype=torch.float64, streams=None):
-    return device.Kernels(which, abi.PRECISIONS[PRECISIONS[dtype]], streams or device.DefaultStream())
+from gridgrad.kernels.gpu import device
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -213,119 +142,6 @@ def test_module_is_loaded_once_by_many_threads(through, journal):
     assert len(journal.read("load")) == 1
 
 
-class FakeTorchEvent:
-    """torch.cuda.Event, as far as TorchStreams uses it; made as torch makes it, when it is first recorded."""
-
-    def __init__(self):
-        self.handle = None
-
-    def record(self, stream):
-        library = stream.library
-        with stream.context.current():
-            if self.handle is None:
-                self.handle = ctypes.c_void_p()
-                assert library.cuEventCreate(ctypes.byref(self.handle), 2) == 0
-            assert library.cuEventRecord(self.handle, ctypes.c_void_p(stream.cuda_stream)) == 0
-
-
-class FakeTorchStream:
-    """torch.cuda.Stream and ExternalStream, as far as TorchStreams uses them."""
-
-    def __init__(self, context, handle):
-        self.context, self.cuda_stream, self.library = context, handle, standin.Journal().library
-
-    def wait_event(self, event):
-        with self.context.current():
-            assert self.library.cuStreamWaitEvent(ctypes.c_void_p(self.cuda_stream), event.handle, 0) == 0
-
-
-@pytest.fixture
-def torch_streams(devices, monkeypatch):
-    """TorchStreams of device 0, and a function that sets torch's current stream."""
-    context = devices[0].context
-    current = []
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda where: current[-1])
-    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle, where: FakeTorchStream(context, handle))
-    monkeypatch.setattr(torch.cuda, "Event", FakeTorchEvent)
-
-    def enter(handle):
-        current.append(FakeTorchStream(context, handle))
-
-    return gpu.TorchStreams(devices[0]), enter
-
-
-@pytest.fixture
-def handles(devices, journal):
-    """Two streams that stand for torch's: TorchStreams sees their handles only."""
-    made = [ctypes.c_void_p(), ctypes.c_void_p()]
-    with devices[0].context.current():
-        for stream in made:
-            assert journal.library.cuStreamCreate(ctypes.byref(stream), 1) == 0
-    return [stream.value for stream in made]
-
-
-def test_default_stream_is_launched_on_directly(devices, journal, torch_streams):
-    streams, enter = torch_streams
-    enter(0)
-    scene = Scene()
-    kernels(devices[0], streams=streams).density(*scene.arguments())
-    scene.check()
-    assert [(entry.what, entry.stream) for entry in journal.read("record", "wait", "launch")] == [(b"launch", None)]
-
-
-def test_other_stream(devices, journal, torch_streams, handles):
-    """cuda.bindings launches on it; PyCUDA's side stream is bridged by two events, made once."""
-    streams, enter = torch_streams
-    for handle in handles:
-        enter(handle)
-        scene = Scene()
-        for _ in range(2):
-            kernels(devices[0], streams=streams).density(*scene.arguments())
-        scene.check()
-    made = [entry for entry in journal.read("stream") if entry.stream not in handles]
-    if devices[0].context.any_stream:
-        assert made == []
-        launches = [(handle, None) for handle in handles for _ in range(2)]
-        assert [(entry.stream, entry.other) for entry in journal.read("record", "wait", "launch")] == launches
-        return
-    assert [entry.other for entry in made] == [1, 1]  # non-blocking: does not wait for the default stream
-    sides = [entry.stream for entry in made]
-    expected = []
-    for handle, side in zip(handles, sides, strict=True):
-        once = [(b"record", handle, None), (b"wait", side, handle), (b"launch", side, None)]
-        once += [(b"record", side, None), (b"wait", handle, side)]
-        expected += 2 * once
-    found = [
-        (entry.what, entry.stream, None if entry.what == b"record" else entry.other)
-        for entry in journal.read("record", "wait", "launch")
-    ]
-    assert found == expected
-    assert len({entry.other for entry in journal.read("record")}) == 4  # events: two a stream
-
-
-def test_capture_records_the_launch(devices, journal, torch_streams, handles):
-    streams, enter = torch_streams
-    enter(handles[0])
-    scene = Scene()
-    run = kernels(devices[0], streams=streams)
-    run.density(*scene.arguments())
-    library = journal.library
-    assert library.cuStreamBeginCapture_v2(ctypes.c_void_p(handles[0]), 0) == 0
-    run.density(*scene.arguments())
-    enter(handles[1])
-    run.density(*scene.arguments())
-    captured = [entry.capture > 0 for entry in journal.read("launch")]
-    graph = ctypes.c_void_p()
-    assert library.cuStreamEndCapture(ctypes.c_void_p(handles[0]), ctypes.byref(graph)) == 0
-    assert captured == [False, True, False]
-    waits = [entry for entry in journal.read("wait") if entry.capture]
-    bridge = [] if devices[0].context.any_stream else [False, True]
-    assert [entry.stream == handles[0] for entry in waits] == bridge
-    enter(handles[0])
-    run.density(*scene.arguments())
-    assert [entry.capture for entry in journal.read()][-1] == 0  # the events of the graph serve again outside of it
-
-
 def test_bad_index_is_reported_by_the_next_call(devices):
     scene = Scene()
     bad = torch.tensor([0, 2, 1, -1, 0, 3])
@@ -382,25 +198,6 @@ def test_radius_of_a_call_before_the_checks_is_not_blamed_on_this_one(devices, m
     scene.check()
 
 
-def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, handles, monkeypatch):
-    """The side stream is waited for all the same: a capture would be invalid otherwise."""
-    streams, enter = torch_streams
-    scene, run = Scene(), kernels(devices[0], streams=streams)
-    enter(handles[0])
-    run.density(*scene.arguments())
-    before = len(journal.read("wait"))
-    monkeypatch.setenv("STANDIN_LAUNCH_FAILS", "1")
-    with pytest.raises(Exception, match="cuLaunchKernel"):
-        run.density(*scene.arguments())
-    assert journal.stack_depth() == 0
-    waits = journal.read("wait")[before:]
-    if devices[0].context.any_stream:
-        assert waits == []
-    else:
-        first, last = waits
-        assert first.other == handles[0] and (last.stream, last.other) == (handles[0], first.stream)
-
-
 def test_arguments_that_are_too_few_launch_nothing(devices, journal):
     run = kernels(devices[0])
     with pytest.raises(Exception, match="pack expected 13 items"):
@@ -416,20 +213,6 @@ def test_no_memory_for_the_module(through, monkeypatch):
     assert standin.Journal().stack_depth() == 0
 
 
-def test_gpu_kernels_and_check(through, monkeypatch):
-    monkeypatch.setattr(gpu, "_kernels", {})
-    monkeypatch.setattr(gpu, "_devices", {})
-    enter = FakeTorchStream(None, 0)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda where: enter)
-    run = gpu.kernels("float64", torch.device("cuda", 1))
-    assert gpu.kernels("float64", torch.device("cuda", 1)) is run
-    scene = Scene()
-    run.density(*scene.arguments(index=torch.tensor([0, 2, 1, -1, 0, 4])))
-    with pytest.raises(ValueError, match="on cuda:1"):
-        gpu.check()
-    gpu.check()
-
-
 def run_python(code, **environment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
@@ -441,8 +224,8 @@ EXIT = """
 import sys, threading
 sys.path[:0] = {path!r}
 from cuda_on_cpu import standin
+from cuda_on_cpu.scene import Scene, kernels
 from gridgrad.kernels.gpu import cubins, device, driver
-from test_gpu_standin import Scene, kernels
 cubins.cubin = standin.image
 one = device.Device(0)
 scene = Scene()
