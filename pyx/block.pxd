@@ -38,17 +38,17 @@ cdef inline void load(const real* source, int n_lanes, real* target) noexcept no
             target[l] = source[l] if l < n_lanes else <real>0
 
 
-cdef inline Vector vector_of(const real* values, long long c, int first) noexcept nogil:
-    # lanes from `first` on of chunk c of a block
-    return (<Vector*>(values + c * LANES + first))[0]
+cdef inline Vector vector_of(const real* values, long long c, int lane) noexcept nogil:
+    # lanes from `lane` on of chunk c of a block
+    return (<Vector*>(values + c * LANES + lane))[0]
 
 
-cdef inline Vector grid_vector(const real* grid, const Support* a, long long c, int first, real* edge) noexcept nogil:
+cdef inline Vector grid_vector(const real* grid, const Support* a, long long c, int lane, real* edge) noexcept nogil:
     # the same of the grid below it; edge: room for a chunk that the grid does not fill
     if a.n_lanes == LANES:
-        return (<Vector*>(grid + a.offset[c] + first))[0]
+        return (<Vector*>(grid + a.offset[c] + lane))[0]
     load(grid + a.offset[c], a.n_lanes, edge)
-    return (<Vector*>(edge + first))[0]
+    return (<Vector*>(edge + lane))[0]
 
 
 cdef inline void prefetch(const real* grid, const Support* a) noexcept nogil:
@@ -61,13 +61,13 @@ cdef inline void prefetch(const real* grid, const Support* a) noexcept nogil:
 
 cdef inline real total(const real* sums) noexcept nogil:
     # fixed order: halves onto halves
-    cdef real v[8]
+    cdef real halves[8]
     cdef int l
     for l in range(8):
-        v[l] = sums[l] + sums[l + 8]
+        halves[l] = sums[l] + sums[l + 8]
     for l in range(4):
-        v[l] = v[l] + v[l + 4]
-    return (v[0] + v[2]) + (v[1] + v[3])
+        halves[l] = halves[l] + halves[l + 4]
+    return (halves[0] + halves[2]) + (halves[1] + halves[3])
 
 
 cdef inline void fill_phi(Workspace* space) noexcept nogil:
@@ -76,14 +76,14 @@ cdef inline void fill_phi(Workspace* space) noexcept nogil:
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real v[LANES]
+    cdef real phi[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
         for l in range(LANES):
-            v[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
+            phi[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
         for l in range(LANES):
-            space.phi[c * LANES + l] = v[l]
+            space.phi[c * LANES + l] = phi[l]
 
 
 cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
@@ -92,17 +92,17 @@ cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real v[LANES]
+    cdef real phi_s[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
         for l in range(LANES):
-            v[l] = profile_slope(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
+            phi_s[l] = profile_slope(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
         for l in range(LANES):
-            space.phi_s[c * LANES + l] = v[l]
+            space.phi_s[c * LANES + l] = phi_s[l]
 
 
-cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_v) noexcept nogil:
+cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* target) noexcept nogil:
     # phi_v = phi_s s_v of the block; xi_v = <xi, -2 v_r> apart, so that its load does not wait for a comparison
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
@@ -110,7 +110,7 @@ cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_
     cdef long long c
     cdef real s, phi_s, xi_v_xy, v_z = along.coords[2], v_radius = along.radius, per_radius = <real>a.per_radius
     cdef real xi_v[LANES]
-    cdef real v[LANES]
+    cdef real phi_v[LANES]
     cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
@@ -120,9 +120,9 @@ cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* phi_
         for l in range(LANES):
             s = chunk.s_xy + chunk.s_z[l]
             phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
-            v[l] = phi_s * (xi_v[l] + v_radius * s) * per_radius if s <= coefficients.cutoff_s else <real>0
+            phi_v[l] = phi_s * (xi_v[l] + v_radius * s) * per_radius if s <= coefficients.cutoff_s else <real>0
         for l in range(LANES):
-            phi_v[c * LANES + l] = v[l]
+            target[c * LANES + l] = phi_v[l]
 
 
 cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Direction* v) noexcept nogil:
@@ -161,25 +161,26 @@ cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Directi
             space.phi_uv[c * LANES + l] = phi_uv[l]
 
 
-cdef inline void add_block(const real* values, real w, const real* values_v, real w_v, const Support* a,
-                           real* grid) noexcept nogil:
-    # grid[c] += w values[c] + w_v values_v[c] over the chunks of a block; the second not where w_v is 0
+cdef inline void add_block(const real* values, real weight, const real* more, real more_weight,
+                           const Support* a, real* grid) noexcept nogil:
+    # grid += weight values + more_weight more over the chunks of a block; the second not where its weight is 0
     cdef long long c
-    cdef int first = 0, l
+    cdef int lane = 0, l
     cdef Vector* target
     if a.n_lanes < LANES:
         for c in range(a.n):
             for l in range(a.n_lanes):      # rounded as below, where a multiplication may be fused with the addition
-                if w_v == 0:
-                    grid[a.offset[c] + l] += w * values[c * LANES + l]
+                if more_weight == 0:
+                    grid[a.offset[c] + l] += weight * values[c * LANES + l]
                 else:
-                    grid[a.offset[c] + l] += w * values[c * LANES + l] + w_v * values_v[c * LANES + l]
+                    grid[a.offset[c] + l] += weight * values[c * LANES + l] + more_weight * more[c * LANES + l]
         return
-    while first < LANES:
+    while lane < LANES:
         for c in range(a.n):
-            target = <Vector*>(grid + a.offset[c] + first)
-            if w_v == 0:
-                target[0] = target[0] + w * vector_of(values, c, first)
+            target = <Vector*>(grid + a.offset[c] + lane)
+            if more_weight == 0:
+                target[0] = target[0] + weight * vector_of(values, c, lane)
             else:
-                target[0] = target[0] + (w * vector_of(values, c, first) + w_v * vector_of(values_v, c, first))
-        first += WIDTH
+                target[0] = target[0] + (weight * vector_of(values, c, lane)
+                                         + more_weight * vector_of(more, c, lane))
+        lane += WIDTH

@@ -221,9 +221,9 @@ def radii_sum(Address partials, Address index, Address offsets, long long n_exam
               long long n_types, bint per_example, Address grad_radii):
     """Add the partial sums of density_backward*, in the order of the atoms and in float64, to (T,) or (B, T)."""
     cdef Atoms atoms
-    cdef long long b, i, k, n_rows = n_examples if per_example else 1
+    cdef long long b, i, k, n_sets = n_examples if per_example else 1
     cdef const real* source = <const real*>partials
-    cdef double* row
+    cdef double* of_example
     cdef double* sums
     cdef bytes own_index = own_copy(index, n_atoms), own_offsets = own_copy(offsets, n_examples + 1)
     memset(&atoms, 0, sizeof(Atoms))
@@ -233,18 +233,18 @@ def radii_sum(Address partials, Address index, Address offsets, long long n_exam
     atoms.n_atoms = n_atoms
     atoms.n_types = n_types
     check_integers(&atoms)
-    sums = <double*>calloc(n_rows * n_types + 1, sizeof(double))
+    sums = <double*>calloc(n_sets * n_types + 1, sizeof(double))
     if sums == NULL:
         raise MemoryError("radii_sum: no memory for scratch space")
     with nogil:
         for b in range(n_examples):
-            row = sums + (b if per_example else 0) * n_types
+            of_example = sums + (b if per_example else 0) * n_types
             for i in range(first_atom(&atoms, b), first_atom(&atoms, b + 1)):
                 if atoms.index == NULL:
                     for k in range(n_types):
-                        row[k] += <double>source[i * n_types + k]
+                        of_example[k] += <double>source[i * n_types + k]
                 elif atoms.index[i] >= 0:
-                    row[atoms.index[i]] += <double>source[i]
-        for k in range(n_rows * n_types):
+                    of_example[atoms.index[i]] += <double>source[i]
+        for k in range(n_sets * n_types):
             (<real*>grad_radii)[k] = <real>sums[k]
         free(sums)

@@ -23,38 +23,38 @@ cdef inline bint any_weight(const real* weights, long long n) noexcept nogil:
 cdef inline void accumulate(const real* grid, real weight, Support* a, bint is_first, real* target) noexcept nogil:
     # target[c] (+)= weight * grid[c] over the chunks of a block
     cdef long long c
-    cdef int first = 0
+    cdef int lane = 0
     cdef Vector value
     cdef real edge[LANES]
-    while first < LANES:
+    while lane < LANES:
         for c in range(a.n):
-            value = weight * grid_vector(grid, a, c, first, edge)
+            value = weight * grid_vector(grid, a, c, lane, edge)
             if not is_first:
-                value = value + vector_of(target, c, first)
-            (<Vector*>(target + c * LANES + first))[0] = value
-        first += WIDTH
+                value = value + vector_of(target, c, lane)
+            (<Vector*>(target + c * LANES + lane))[0] = value
+        lane += WIDTH
 
 
 cdef inline real inner(const real* grid, const real* values, Support* a) noexcept nogil:
     # sum over a block of values * grid, where values != 0; two partial sums hide the latency of the addition
     cdef long long c, n = a.n
-    cdef int first = 0
+    cdef int lane = 0
     cdef Vector even, odd, value
     cdef real sums[LANES]
     cdef real edge[LANES]
-    while first < LANES:
+    while lane < LANES:
         even = ZERO
         odd = ZERO
         for c in range(0, n - 1, 2):
-            value = vector_of(values, c, first)
-            even = even + only_where(value, value * grid_vector(grid, a, c, first, edge))
-            value = vector_of(values, c + 1, first)
-            odd = odd + only_where(value, value * grid_vector(grid, a, c + 1, first, edge))
+            value = vector_of(values, c, lane)
+            even = even + only_where(value, value * grid_vector(grid, a, c, lane, edge))
+            value = vector_of(values, c + 1, lane)
+            odd = odd + only_where(value, value * grid_vector(grid, a, c + 1, lane, edge))
         if n % 2 == 1:
-            value = vector_of(values, n - 1, first)
-            even = even + only_where(value, value * grid_vector(grid, a, n - 1, first, edge))
-        (<Vector*>(sums + first))[0] = even + odd
-        first += WIDTH
+            value = vector_of(values, n - 1, lane)
+            even = even + only_where(value, value * grid_vector(grid, a, n - 1, lane, edge))
+        (<Vector*>(sums + lane))[0] = even + odd
+        lane += WIDTH
     return total(sums)
 
 
@@ -76,43 +76,43 @@ cdef inline void gather_each(Workspace* space, const real* grid, long long volum
             no_v = False
 
 
-cdef inline void gather_group(Workspace* space, const real* grid, const long long* channel, const real* phi,
-                              const real* w, const real* v, real* sums) noexcept nogil:
-    # of GROUP channels: grad_w += sum w G, grad_v += sum v G and sums = sum_p G phi; each absent or wanted
+cdef inline void gather_group(Workspace* space, const real* grid, const long long* at_channel, const real* phi,
+                              const real* w, const real* R_v_w, real* sums) noexcept nogil:
+    # of GROUP channels: grad_w += sum w G, grad_v += sum R v_w G and sums = sum_p G phi; each absent or wanted
     cdef Support* a = &space.support
     cdef long long c
-    cdef int first = 0, j
+    cdef int lane = 0, j
     cdef const real* at
-    cdef Vector x_0, x_1, x_2, x_3, value, sum_0, sum_1, sum_2, sum_3
+    cdef Vector G_0, G_1, G_2, G_3, value, sum_0, sum_1, sum_2, sum_3
     cdef real lanes[GROUP][LANES]
-    while first < LANES:
+    while lane < LANES:
         sum_0 = ZERO
         sum_1 = ZERO
         sum_2 = ZERO
         sum_3 = ZERO
         for c in range(a.n):
-            at = grid + a.offset[c] + first
-            x_0 = (<Vector*>(at + channel[0]))[0]
-            x_1 = (<Vector*>(at + channel[1]))[0]
-            x_2 = (<Vector*>(at + channel[2]))[0]
-            x_3 = (<Vector*>(at + channel[3]))[0]
+            at = grid + a.offset[c] + lane
+            G_0 = (<Vector*>(at + at_channel[0]))[0]
+            G_1 = (<Vector*>(at + at_channel[1]))[0]
+            G_2 = (<Vector*>(at + at_channel[2]))[0]
+            G_3 = (<Vector*>(at + at_channel[3]))[0]
             if sums != NULL:
-                value = vector_of(phi, c, first)
-                sum_0 = sum_0 + value * x_0
-                sum_1 = sum_1 + value * x_1
-                sum_2 = sum_2 + value * x_2
-                sum_3 = sum_3 + value * x_3
+                value = vector_of(phi, c, lane)
+                sum_0 = sum_0 + value * G_0
+                sum_1 = sum_1 + value * G_1
+                sum_2 = sum_2 + value * G_2
+                sum_3 = sum_3 + value * G_3
             if w != NULL:
-                (<Vector*>(space.grad_w + c * LANES + first))[0] = vector_of(space.grad_w, c, first) + (
-                    (w[0] * x_0 + w[1] * x_1) + (w[2] * x_2 + w[3] * x_3))
-            if v != NULL:
-                (<Vector*>(space.grad_v + c * LANES + first))[0] = vector_of(space.grad_v, c, first) + (
-                    (v[0] * x_0 + v[1] * x_1) + (v[2] * x_2 + v[3] * x_3))
-        (<Vector*>(lanes[0] + first))[0] = sum_0
-        (<Vector*>(lanes[1] + first))[0] = sum_1
-        (<Vector*>(lanes[2] + first))[0] = sum_2
-        (<Vector*>(lanes[3] + first))[0] = sum_3
-        first += WIDTH
+                (<Vector*>(space.grad_w + c * LANES + lane))[0] = vector_of(space.grad_w, c, lane) + (
+                    (w[0] * G_0 + w[1] * G_1) + (w[2] * G_2 + w[3] * G_3))
+            if R_v_w != NULL:
+                (<Vector*>(space.grad_v + c * LANES + lane))[0] = vector_of(space.grad_v, c, lane) + (
+                    (R_v_w[0] * G_0 + R_v_w[1] * G_1) + (R_v_w[2] * G_2 + R_v_w[3] * G_3))
+        (<Vector*>(lanes[0] + lane))[0] = sum_0
+        (<Vector*>(lanes[1] + lane))[0] = sum_1
+        (<Vector*>(lanes[2] + lane))[0] = sum_2
+        (<Vector*>(lanes[3] + lane))[0] = sum_3
+        lane += WIDTH
     if sums != NULL:
         for j in range(GROUP):
             sums[j] = total(lanes[j])
@@ -124,9 +124,9 @@ cdef inline void gather_groups(Workspace* space, const real* grid, long long vol
     # By GROUP channels, where all is finite: zeros are multiplied rather than left out.
     cdef Support* a = &space.support
     cdef long long k = 0, n
-    cdef long long channel[GROUP]
+    cdef long long at_channel[GROUP]
     cdef real w[GROUP]
-    cdef real v[GROUP]
+    cdef real R_v_w[GROUP]
     cdef real sums[GROUP]
     cdef int j, n_w, n_v, last_w
     if wants_w:
@@ -139,19 +139,19 @@ cdef inline void gather_groups(Workspace* space, const real* grid, long long vol
         n_v = 0
         last_w = 0
         for j in range(GROUP):      # where these are too few, the last stands in, without weight
-            channel[j] = (k + min(<long long>j, n - 1)) * volume
+            at_channel[j] = (k + min(<long long>j, n - 1)) * volume
             w[j] = weights[k + j] if wants_w and j < n else <real>0
-            v[j] = <real>(radius * v_weights[k + j]) if wants_v and j < n else <real>0
+            R_v_w[j] = <real>(radius * v_weights[k + j]) if wants_v and j < n else <real>0
             if w[j] != 0:
                 n_w += 1
                 last_w = j
-            if v[j] != 0:
+            if R_v_w[j] != 0:
                 n_v += 1
         if grad_weights != NULL or n_v > 0 or n_w > 1:
-            gather_group(space, grid, channel, phi, &w[0] if n_w > 1 else NULL, &v[0] if n_v > 0 else NULL,
+            gather_group(space, grid, at_channel, phi, &w[0] if n_w > 1 else NULL, &R_v_w[0] if n_v > 0 else NULL,
                          &sums[0] if grad_weights != NULL else NULL)
         if n_w == 1:
-            accumulate(grid + channel[last_w], w[last_w], a, False, space.grad_w)
+            accumulate(grid + at_channel[last_w], w[last_w], a, False, space.grad_w)
         if grad_weights != NULL:
             for j in range(<int>n):
                 grad_weights[k + j] += sums[j]

@@ -108,20 +108,20 @@ cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, bint by_
                               long long** order) noexcept nogil:
     # The atoms, example by example and, where they read few channels, by the first: slab by slab, in it along y, and to
     # and fro along x and z, in cells of CELL points an axis, or more so that they are not many more than atoms.
-    cdef long long b, i, x, y, z, slab, window, planes, n_slabs, n_y, n_z, n_cells, side = CELL
+    cdef long long b, i, x, y, z, slab, planes, n_slabs, n_x, n_y, n_z, n_cells, side = CELL
     cdef long long n_channels = atoms.n_types if by_channel else 1
     cdef Terms terms
     cdef long long* start = NULL
     cdef long long* cells = NULL
     cdef long long* key = <long long*>malloc((atoms.n_atoms + 1) * sizeof(long long))
     cdef bint ok = key != NULL
-    window = planes_of_window(grid, rows_of_window(atoms, grid), 1 if by_channel else atoms.n_types)
+    planes = planes_of_window(grid, rows_of_window(atoms, grid), 1 if by_channel else atoms.n_types)
     while True:
-        planes = (window + side - 1) // side
-        n_slabs = (grid.points[0] + side * planes - 1) // (side * planes)
+        n_x = (planes + side - 1) // side
+        n_slabs = (grid.points[0] + side * n_x - 1) // (side * n_x)
         n_y = (grid.points[1] + side - 1) // side
         n_z = (grid.points[2] + side - 1) // side
-        n_cells = n_slabs * n_y * planes * n_z
+        n_cells = n_slabs * n_y * n_x * n_z
         if n_cells <= 8 * (atoms.n_atoms + CELL * CELL):
             break
         side *= 2
@@ -132,10 +132,10 @@ cdef inline bint sort_by_cell(const Atoms* atoms, const Geometry* grid, bint by_
                 x = point_below(grid, 0, terms.r[0]) // side
                 y = point_below(grid, 1, terms.r[1]) // side
                 z = point_below(grid, 2, terms.r[2]) // side
-                slab = x // planes
-                x = x % planes if y % 2 == 0 else planes - 1 - x % planes
+                slab = x // n_x
+                x = x % n_x if y % 2 == 0 else n_x - 1 - x % n_x
                 z = z if x % 2 == 0 else n_z - 1 - z
-                key[i] = ((slab * n_y + y) * planes + x) * n_z + z
+                key[i] = ((slab * n_y + y) * n_x + x) * n_z + z
         ok = sort_by_key(key, NULL, atoms.n_atoms, n_cells, &cells, &start)
         free(start)
         start = NULL

@@ -59,7 +59,7 @@ cdef inline void narrow(Profile* profile, const Geometry* grid) noexcept nogil:
 cdef struct Support:
     Geometry grid
     Profile profile
-    double reach            # support radius / atom radius
+    double cutoff_u         # sqrt(cutoff_s): where the support ends, in radii
     double per_radius       # 1 / R of the atom placed
     int n_lanes             # of a chunk that the grid has: min(LANES, Z)
     real* table             # one allocation holds the tables below
@@ -76,7 +76,7 @@ cdef struct Support:
     long long x, y, z       # where next_block goes on
     long long n             # chunks in the block
     long long offset[CHUNKS]    # first voxel of a chunk inside its channel of the store
-    long long lane[CHUNKS]      # first lane of a chunk in the z tables
+    long long at_z[CHUNKS]      # where a chunk begins in the tables along z
     real xi_x[CHUNKS]
     real xi_y[CHUNKS]
     real s_xy[CHUNKS]
@@ -150,7 +150,7 @@ cdef inline bint place(Support* a, const double* r, double radius, long long x_b
     cdef double centre, extent, per_radius
     cdef long long last, end, chunk, start, valid, nearest, row, y
     cdef int axis, i
-    extent = a.reach * radius / a.grid.resolution
+    extent = a.cutoff_u * radius / a.grid.resolution
     for axis in range(3):
         if not reach_along(&a.grid, axis, r[axis], extent, x_begin if axis == 0 else 0,
                            x_end if axis == 0 else a.grid.points[axis], &a.first[axis], &last):
@@ -211,7 +211,7 @@ cdef inline bint next_block(Support* a) noexcept nogil:
         while y < n_y and n < CHUNKS:
             while z < n_z and n < CHUNKS:
                 a.offset[n] = plane + y_start[y] + z_start[z]
-                a.lane[n] = z * LANES
+                a.at_z[n] = z * LANES
                 a.xi_x[n] = xi_x
                 a.xi_y[n] = xi_y[y]
                 a.s_xy[n] = s_x + s_y[y]
@@ -240,7 +240,7 @@ cdef inline Chunk chunk_of(const Support* a, long long c) noexcept nogil:
     chunk.xi_y = a.xi_y[c]
     chunk.s_xy = a.s_xy[c]
     chunk.core_xy = a.core_xy[c]
-    chunk.xi_z = a.xi[2] + a.lane[c]
-    chunk.s_z = a.s[2] + a.lane[c]
-    chunk.core_z = a.core[2] + a.lane[c]
+    chunk.xi_z = a.xi[2] + a.at_z[c]
+    chunk.s_z = a.s[2] + a.at_z[c]
+    chunk.core_z = a.core[2] + a.at_z[c]
     return chunk

@@ -64,31 +64,31 @@ cdef inline void first_order(const Workspace* space, bint wants_radius, double* 
     cdef const Support* a = &space.support
     cdef Chunk chunk
     cdef long long c
-    cdef int first = 0
-    cdef Vector v, along_x, along_y, along_z, along_s
+    cdef int lane = 0
+    cdef Vector phi_s, first, along_x, along_y, along_z, along_s
     cdef real sum_x[LANES]
     cdef real sum_y[LANES]
     cdef real sum_z[LANES]
     cdef real sum_s[LANES]
-    while first < LANES:
+    while lane < LANES:
         along_x = ZERO
         along_y = ZERO
         along_z = ZERO
         along_s = ZERO
         for c in range(a.n):
             chunk = chunk_of(a, c)
-            v = vector_of(space.phi_s, c, first)
-            v = only_where(v, v * vector_of(space.grad_w, c, first))
-            along_x = along_x + chunk.xi_x * v
-            along_y = along_y + chunk.xi_y * v
-            along_z = along_z + (<Vector*>(chunk.xi_z + first))[0] * v
+            phi_s = vector_of(space.phi_s, c, lane)
+            first = only_where(phi_s, phi_s * vector_of(space.grad_w, c, lane))
+            along_x = along_x + chunk.xi_x * first
+            along_y = along_y + chunk.xi_y * first
+            along_z = along_z + (<Vector*>(chunk.xi_z + lane))[0] * first
             if wants_radius:
-                along_s = along_s + only_where(v, v * (chunk.s_xy + (<Vector*>(chunk.s_z + first))[0]))
-        (<Vector*>(sum_x + first))[0] = along_x
-        (<Vector*>(sum_y + first))[0] = along_y
-        (<Vector*>(sum_z + first))[0] = along_z
-        (<Vector*>(sum_s + first))[0] = along_s
-        first += WIDTH
+                along_s = along_s + only_where(first, first * (chunk.s_xy + (<Vector*>(chunk.s_z + lane))[0]))
+        (<Vector*>(sum_x + lane))[0] = along_x
+        (<Vector*>(sum_y + lane))[0] = along_y
+        (<Vector*>(sum_z + lane))[0] = along_z
+        (<Vector*>(sum_s + lane))[0] = along_s
+        lane += WIDTH
     sum[0] += <double>total(sum_x)
     sum[1] += <double>total(sum_y)
     sum[2] += <double>total(sum_z)
@@ -323,7 +323,7 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
     cdef const Atoms* atoms = &call.atoms
     cdef Terms terms = terms_of(atoms, &a.grid, example_of(atoms, i), i), part
     cdef Chunk chunk
-    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c, channel
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k, c, at_channel
     cdef double result = 0
     cdef real weight
     cdef real phi[LANES]
@@ -337,14 +337,14 @@ cdef inline void atom_relevance_sum(Workspace* space, const ToAtoms* call, long 
         if weight != 0 and is_nan(part.r, part.radius):
             result = NAN
         elif weight != 0 and part.radius > 0 and place(a, part.r, part.radius, 0, a.grid.points[0]):
-            channel = (part.b * atoms.n_types + k) * volume
+            at_channel = (part.b * atoms.n_types + k) * volume
             while next_block(a):
                 for l in range(LANES):
                     sums[l] = 0
                 for c in range(a.n):
                     chunk = chunk_of(a, c)
-                    load(call.grad_density + channel + a.offset[c], a.n_lanes, relevance)
-                    load(call.density + channel + a.offset[c], a.n_lanes, density)
+                    load(call.grad_density + at_channel + a.offset[c], a.n_lanes, relevance)
+                    load(call.density + at_channel + a.offset[c], a.n_lanes, density)
                     for l in range(LANES):
                         phi[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
                     for l in range(LANES):

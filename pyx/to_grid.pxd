@@ -28,12 +28,12 @@ cdef struct ToGrid:
     Tangents v                  # derivatives only
     int derivative              # 0: the density, 1: its derivative along v, 2: its second derivative along u and v
     long long n_weights         # that are not zero
-    long long* entry            # atoms of item j: entry[start[j]:start[j + 1]]
+    long long* listed           # atoms of item j: listed[start[j]:start[j + 1]]
     long long* start
     bint by_row                 # these go by their row; else in their order
-    long long reach             # rows that an atom reaches below its own
+    long long rows_below        # that an atom reaches, below its own
     long long rows              # of the window; 0: no window
-    long long group             # channels of an item: evaluated together
+    long long group_size        # channels of an item: evaluated together
     long long planes            # planes of an item
     long long n_groups
     long long n_slabs
@@ -62,13 +62,13 @@ cdef inline long long next_group(const ToGrid* call, long long i, long long grou
     cdef const Atoms* atoms = &call.atoms
     cdef const real* weights = atoms.weights + i * atoms.n_types
     cdef long long k_begin, k_end
-    if call.group == 1 and call.u.weights == NULL and call.v.weights == NULL:
+    if call.group_size == 1 and call.u.weights == NULL and call.v.weights == NULL:
         while group < call.n_groups and weights[group] == 0:
             group += 1
         return group
     while group < call.n_groups:
-        k_begin = group * call.group
-        k_end = min(k_begin + call.group, atoms.n_types)
+        k_begin = group * call.group_size
+        k_end = min(k_begin + call.group_size, atoms.n_types)
         if has_weight(atoms, call.v.weights, i, k_begin, k_end) or (
                 call.u.weights != NULL and has_weight(atoms, call.u.weights, i, k_begin, k_end)):
             break
@@ -118,26 +118,26 @@ cdef inline long long most_terms(const ToGrid* call) noexcept nogil:
     # how many terms of an atom in a group of channels there can be
     if call.atoms.index != NULL:
         return call.atoms.n_atoms
-    if call.group == 1 and call.u.weights == NULL and call.v.weights == NULL:
+    if call.group_size == 1 and call.u.weights == NULL and call.v.weights == NULL:
         return call.n_weights
     return call.atoms.n_atoms * call.n_groups
 
 
-cdef inline long long find_items(ToGrid* call, const Geometry* grid, const long long* rows,
+cdef inline long long find_items(ToGrid* call, const Geometry* grid, const long long* order,
                                  Reach* found) noexcept nogil:
-    # of all terms, atom by atom in the order `rows` or in their own; counts the terms of item j in start[j + 2]
+    # of all terms, atom by atom in `order` or in their own; counts the terms of item j in start[j + 2]
     cdef const Atoms* atoms = &call.atoms
     cdef long long n = 0, b, i, j, group, item
     cdef Terms terms, part
     cdef Reach reach
     for b in range(atoms.n_examples):
         for j in range(first_atom(atoms, b), first_atom(atoms, b + 1)):
-            i = rows[j] if rows != NULL else j
+            i = order[j] if order != NULL else j
             terms = terms_of(atoms, grid, b, i)
             group = terms.k_begin if atoms.index != NULL else next_group(call, i, 0)
             while group < (terms.k_end if atoms.index != NULL else call.n_groups):
-                part = sharing_radius(atoms, &terms, group * call.group,
-                                      min((group + 1) * call.group, atoms.n_types), grid.radius_scale)
+                part = sharing_radius(atoms, &terms, group * call.group_size,
+                                      min((group + 1) * call.group_size, atoms.n_types), grid.radius_scale)
                 if slabs_of(call, grid, &part, &reach.first, &reach.last):
                     item = (b * call.n_groups + group) * call.n_slabs
                     reach.i = i
@@ -153,24 +153,24 @@ cdef inline long long find_items(ToGrid* call, const Geometry* grid, const long 
 
 cdef inline bint list_atoms(ToGrid* call, const Geometry* grid, long long n_items) noexcept nogil:
     # Once per call, since a slab that looked for its own atoms would look at all of them: count, add up, note.
-    cdef long long* rows = NULL
+    cdef long long* order = NULL
     cdef long long item, j, n
     cdef Reach* found = <Reach*>malloc((most_terms(call) + 1) * sizeof(Reach))
-    cdef bint ok = found != NULL and (not call.by_row or sort_by_row(&call.atoms, grid, &rows))
+    cdef bint ok = found != NULL and (not call.by_row or sort_by_row(&call.atoms, grid, &order))
     call.start = <long long*>calloc(n_items + 2, sizeof(long long))
     if ok and call.start != NULL:
-        n = find_items(call, grid, rows, found)
+        n = find_items(call, grid, order, found)
         for item in range(n_items):
             call.start[item + 2] += call.start[item + 1]
-        call.entry = <long long*>malloc((call.start[n_items + 1] + 1) * sizeof(long long))
-        if call.entry != NULL:
+        call.listed = <long long*>malloc((call.start[n_items + 1] + 1) * sizeof(long long))
+        if call.listed != NULL:
             for j in range(n):
                 for item in range(found[j].first, found[j].last + 1):
-                    call.entry[call.start[item + 1]] = found[j].i
+                    call.listed[call.start[item + 1]] = found[j].i
                     call.start[item + 1] += 1
     free(found)
-    free(rows)
-    return ok and call.start != NULL and call.entry != NULL
+    free(order)
+    return ok and call.start != NULL and call.listed != NULL
 
 
 cdef inline void add_to_grid(Workspace* space, const ToGrid* call, Item* item) noexcept nogil:
@@ -193,7 +193,7 @@ cdef inline void add_to_window(Workspace* space, const ToGrid* call, Item* item)
 cdef inline void write_rows(Workspace* space, const ToGrid* call, Item* item, long long end) noexcept nogil:
     # moves rows [written, end) from the window to the grid
     cdef const Geometry* grid = &space.support.grid
-    cdef long long row = grid.points[2], volume = grid.points[0] * grid.points[1] * row, k, x, y, n
+    cdef long long row_size = grid.points[2], volume = grid.points[0] * grid.points[1] * row_size, k, x, y, n
     cdef real* source
     cdef real* target = call.out + (item.b * call.atoms.n_types + item.k_begin) * volume
     for k in range(item.k_end - item.k_begin):
@@ -201,9 +201,9 @@ cdef inline void write_rows(Workspace* space, const ToGrid* call, Item* item, lo
             y = item.written
             while y < end:
                 n = min(end - y, call.rows - y % call.rows)
-                source = space.window + k * item.stride + ((x - item.x_begin) * call.rows + y % call.rows) * row
-                stream(target + k * volume + (x * grid.points[1] + y) * row, source, n * row * sizeof(real))
-                memset(source, 0, n * row * sizeof(real))
+                source = space.window + k * item.stride + ((x - item.x_begin) * call.rows + y % call.rows) * row_size
+                stream(target + k * volume + (x * grid.points[1] + y) * row_size, source, n * row_size * sizeof(real))
+                memset(source, 0, n * row_size * sizeof(real))
                 y += n
     item.written = max(item.written, end)
 
@@ -215,7 +215,7 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
     cdef const real* u_weights = weights_of(call.u.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
-    cdef long long plane = a.grid.points[1] * a.grid.points[2], k
+    cdef long long plane_size = a.grid.points[1] * a.grid.points[2], k
     cdef real weight, u_weight, v_weight
     cdef Direction u, v
     for k in range(terms.k_end - terms.k_begin):
@@ -223,7 +223,8 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
             if item.written < a.grid.points[1]:
                 write_rows(space, call, item, a.grid.points[1])
                 add_to_grid(space, call, item)
-            fill(item.target + k * item.stride + item.x_begin * plane, (item.x_end - item.x_begin) * plane, <real>NAN)
+            fill(item.target + k * item.stride + item.x_begin * plane_size, (item.x_end - item.x_begin) * plane_size,
+                 <real>NAN)
     if not terms.radius > 0 or is_nan(terms.r, terms.radius) or not place(a, terms.r, terms.radius, item.x_begin,
                                                                           item.x_end):
         return
@@ -270,12 +271,12 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
     cdef const Atoms* atoms = &call.atoms
     cdef const Geometry* grid = &space.support.grid
     cdef long long slab = number % call.n_slabs, group = number // call.n_slabs % call.n_groups, j, k, row
-    cdef long long plane = grid.points[1] * grid.points[2]
+    cdef long long plane_size = grid.points[1] * grid.points[2]
     cdef Terms terms
     cdef Item item
     item.b = number // call.n_slabs // call.n_groups
-    item.k_begin = group * call.group
-    item.k_end = min(item.k_begin + call.group, atoms.n_types)
+    item.k_begin = group * call.group_size
+    item.k_end = min(item.k_begin + call.group_size, atoms.n_types)
     item.x_begin = slab * call.planes
     item.x_end = min(item.x_begin + call.planes, grid.points[0])
     item.written = 0
@@ -285,13 +286,13 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
         item.written = grid.points[1]
         add_to_grid(space, call, &item)
         for k in range(item.k_end - item.k_begin):
-            memset(item.target + k * item.stride + item.x_begin * plane, 0,
-                   (item.x_end - item.x_begin) * plane * sizeof(real))
+            memset(item.target + k * item.stride + item.x_begin * plane_size, 0,
+                   (item.x_end - item.x_begin) * plane_size * sizeof(real))
     for j in range(call.start[number], call.start[number + 1]):
-        terms = terms_of(atoms, grid, item.b, call.entry[j])
+        terms = terms_of(atoms, grid, item.b, call.listed[j])
         terms = sharing_radius(atoms, &terms, item.k_begin, item.k_end, grid.radius_scale)
         if 0 < call.rows < grid.points[1]:
-            row = point_below(grid, 1, terms.r[1]) - call.reach
+            row = point_below(grid, 1, terms.r[1]) - call.rows_below
             if row >= item.written + ROWS:
                 write_rows(space, call, &item, row)
         add_atom(space, call, &terms, &item)
@@ -318,25 +319,25 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     if call.atoms.n_examples * call.atoms.n_types * volume <= SERIAL:
         n_threads = 1
     call.n_weights = n_weights(&call.atoms)
-    call.group = 1
+    call.group_size = 1
     if is_dense(call):
-        call.group = max(1, min(call.atoms.n_types, CACHE_BYTES // plane_bytes))
+        call.group_size = max(1, min(call.atoms.n_types, CACHE_BYTES // plane_bytes))
     call.by_row = is_large(grid)
     n_bytes = call.atoms.n_examples * call.atoms.n_types * volume * sizeof(real)
     past_cache = n_bytes > STREAM_BYTES and has_pages(call.out, n_bytes)    # else the system clears it in the cache
-    call.planes = max(1, min(grid.points[0], CACHE_BYTES // (plane_bytes * call.group)))
+    call.planes = max(1, min(grid.points[0], CACHE_BYTES // (plane_bytes * call.group_size)))
     if past_cache:
-        call.reach = <long long>ceil(most_rows(&call.atoms, grid))
+        call.rows_below = <long long>ceil(most_rows(&call.atoms, grid))
         call.rows = rows_of_window(&call.atoms, grid) if call.by_row else grid.points[1]
-        call.planes = planes_of_window(grid, call.rows, call.group)
-    call.n_groups = (call.atoms.n_types + call.group - 1) // call.group
+        call.planes = planes_of_window(grid, call.rows, call.group_size)
+    call.n_groups = (call.atoms.n_types + call.group_size - 1) // call.group_size
     if n_threads > 1 and call.atoms.n_examples * call.n_groups < 4 * n_threads:
         call.planes = max(1, min(call.planes, grid.points[0] * call.atoms.n_examples * call.n_groups
                                  // (4 * n_threads)))
     call.n_slabs = (grid.points[0] + call.planes - 1) // call.planes
     n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
     n_threads = max(1, <int>min(<long long>n_threads, n_items))
-    spaces = open_workspaces(grid, n_threads, call.group * call.planes * call.rows * grid.points[2])
+    spaces = open_workspaces(grid, n_threads, call.group_size * call.planes * call.rows * grid.points[2])
     ok = list_atoms(call, grid, n_items)
     if spaces != NULL and ok:
         advise_huge_pages(call.out, n_bytes)
@@ -346,11 +347,11 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
                     break
                 fill_item(spaces[0], call, item)
         else:
-            run = max(1, min(n_items // (16 * n_threads), RUN_BYTES // (plane_bytes * call.group * call.planes)))
+            run = max(1, min(n_items // (16 * n_threads), RUN_BYTES // (plane_bytes * call.group_size * call.planes)))
             for item in prange(n_items, schedule="dynamic", chunksize=run, num_threads=n_threads):
                 if not interrupted(&interrupt, VISITS):
                     fill_item(spaces[threadid()], call, item)
-    free(call.entry)
+    free(call.listed)
     free(call.start)
     close_workspaces(spaces, n_threads)
     if spaces == NULL or not ok:

@@ -143,7 +143,7 @@ cdef inline bint reserve_tables(Workspace* space, size_t n_bytes) noexcept nogil
     return True
 
 
-cdef inline Workspace* open_workspace(const Geometry* grid, long long window) noexcept nogil:
+cdef inline Workspace* open_workspace(const Geometry* grid, long long window_size) noexcept nogil:
     cdef long long padded[3]
     cdef long long total = 0
     cdef int axis
@@ -159,7 +159,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window) no
     a = &space.support
     a.grid = grid[0]
     narrow(&a.profile, grid)
-    a.reach = sqrt(grid.cutoff_s)
+    a.cutoff_u = sqrt(grid.cutoff_s)
     a.x_store = 0
     a.rows = grid.points[1]
     a.n_lanes = <int>min(<long long>LANES, grid.points[2])
@@ -171,13 +171,13 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window) no
                           + padded[2] // LANES * (sizeof(long long) + sizeof(real))):
         close_workspace(space)
         return NULL
-    if window > 0:
-        if posix_memalign(<void**>&space.window, LINE, window * sizeof(real)) != 0:
+    if window_size > 0:
+        if posix_memalign(<void**>&space.window, LINE, window_size * sizeof(real)) != 0:
             space.window = NULL
             close_workspace(space)
             return NULL
-        advise_huge_pages(space.window, window * sizeof(real))
-        memset(space.window, 0, window * sizeof(real))
+        advise_huge_pages(space.window, window_size * sizeof(real))
+        memset(space.window, 0, window_size * sizeof(real))
     a.y_start = <long long*>(a.table + total)
     a.z_start = a.y_start + padded[1]
     a.s_min = <real*>(a.z_start + padded[2] // LANES)
@@ -190,8 +190,8 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window) no
     return space
 
 
-cdef inline Workspace** open_workspaces(const Geometry* grid, int n, long long window) noexcept nogil:
-    # one per thread, each with a window of so many voxels; NULL when memory is short
+cdef inline Workspace** open_workspaces(const Geometry* grid, int n, long long window_size) noexcept nogil:
+    # one per thread, each with a window of that many voxels; NULL when memory is short
     cdef int i
     cdef Workspace** spaces = <Workspace**>malloc(n * sizeof(Workspace*))
     if spaces == NULL:
@@ -199,7 +199,7 @@ cdef inline Workspace** open_workspaces(const Geometry* grid, int n, long long w
     for i in range(n):
         spaces[i] = NULL
     for i in range(n):
-        spaces[i] = open_workspace(grid, window)
+        spaces[i] = open_workspace(grid, window_size)
         if spaces[i] == NULL:
             close_workspaces(spaces, n)
             return NULL
