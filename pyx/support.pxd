@@ -105,17 +105,14 @@ cdef inline void fill_axis(double origin, double resolution, long long first, lo
     # whole chunks are written: tables are padded
     cdef long long n = (count + LANES - 1) // LANES, chunk
     cdef int i
-    cdef double x, t
     cdef double xi_lanes[LANES]
     cdef double s_lanes[LANES]
     cdef double core_lanes[LANES]
     for chunk in range(n):
         for i in range(LANES):
-            x = ((origin + <double>(<int>(first + chunk * LANES) + i) * resolution) - r) * per_radius
-            t = x * x
-            xi_lanes[i] = x
-            s_lanes[i] = t
-            core_lanes[i] = exp_nonpositive(-rate * t)
+            xi_lanes[i] = ((origin + <double>(<int>(first + chunk * LANES) + i) * resolution) - r) * per_radius
+            s_lanes[i] = xi_lanes[i] * xi_lanes[i]
+            core_lanes[i] = exp_nonpositive(-rate * s_lanes[i])
         for i in range(LANES):
             xi[chunk * LANES + i] = <real>xi_lanes[i]
         for i in range(LANES):

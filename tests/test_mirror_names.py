@@ -139,3 +139,23 @@ def test_files():
 def test_differences_are_few():
     assert len(DIFFERENCES) <= 15
     assert all(reason for *_, reason in DIFFERENCES)
+
+
+def names_of_the_tables():
+    """Return the names that stand as code in the table of symbols and in that of words."""
+    names = set()
+    for page, start in (("mathematics", "| symbol |"), ("kernels", "| word |")):
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        table = text[text.index(start) :].partition("\n\n")[0]
+        names |= set(re.findall(r"`(\w+)`", table))
+    return names
+
+
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="needs the documentation beside the tests")
+def test_the_vocabulary_names_what_there_is():
+    """What a table says is called so is called so."""
+    paths = [*ROOT.glob("pyx/*.p*"), *ROOT.glob("cuda/*.cu*"), *(ROOT / "gridgrad").rglob("*.py")]
+    known = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in paths)))
+    names = names_of_the_tables()
+    assert len(names) > 60
+    assert names - known == {"t_X"}  # any X
