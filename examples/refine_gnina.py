@@ -43,7 +43,8 @@ class PoseEnergy:
         self.network, self.batch = network, batch
         self.atoms = self  # whose `example` says which rows of the unknowns are whose
         self.example = torch.arange(len(batch))
-        self.radius = mean_square(batch.coords - batch.center[batch.batch], batch).sqrt()
+        arms = (batch.coords - batch.center[batch.batch]).to(batch.dtype)
+        self.radius = mean_square(arms, batch).sqrt()
         self.curve = []  # the energies at each gradient
 
     def rigid(self, unknowns):

@@ -46,7 +46,7 @@ class Coords2Grid(KeepsBuffers):
     center : sequence of float or Tensor, default (0, 0, 0)
         (3,) centre of the grid in angstrom. It moves with the module to another device, but stays float64 whatever
         dtype the module is converted to, and is no part of the state, which is empty. A `torch.nn.Parameter` becomes a
-        parameter of the module: a centre to be learnt.
+        parameter of the module, a centre to be learnt, which is converted as all of them are.
     n_types : int, optional
         Channels; required for integer types, unless the batches name their channels.
 

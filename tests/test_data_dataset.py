@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.atom_batches import CHANNELS, assert_same, make_batch, molecules
+from support.scenes import assert_close
 
 import gridgrad as gg
 from gridgrad.data import ComplexDataset, RandomRigid, collate
@@ -49,7 +50,7 @@ def test_parts_are_joined(vectors):
         assert example.mask("receptor").tolist() == [True] * len(receptor) + [False] * COUNTS_L[i]
         assert example.labels["y"].tolist() == [row]
         assert example.names == (f"molecule {i}",)
-        assert torch.equal(example.center[0], part["ligand"][i].coords.double().mean(0).float())
+        assert torch.equal(example.center[0], part["ligand"][i].coords.double().mean(0))
         assert_same(dataset[row], example)
     assert_same(dataset.__getitems__([-1, -5]), dataset.__getitems__(np.array([5, 1])))
     assert len(dataset.__getitems__([])) == 0
@@ -128,12 +129,37 @@ def test_rows_by_name():
 
 def test_centers():
     centers = np.arange(18.0).reshape(6, 3)
-    assert torch.equal(complexes(center=centers).__getitems__([4, 0]).center, torch.from_numpy(centers[[4, 0]]).float())
+    assert torch.equal(complexes(center=centers).__getitems__([4, 0]).center, torch.from_numpy(centers[[4, 0]]))
     batch = complexes(center="receptor").__getitems__([1, 0])
     store = molecules(COUNTS_R, 1)
-    assert torch.equal(batch.center[1], store[0].coords.double().mean(0).float())
+    assert torch.equal(batch.center[1], store[0].coords.double().mean(0))
     with pytest.raises(ValueError, match=r"^row 5: no atoms in 'receptor'; expected some"):
         complexes(center="receptor").__getitems__([0, 5])
+
+
+def test_centers_far_from_zero():
+    """They stay in float64 from the table to the kernel, where 10^5 angstrom and float32 would lose 1/128 of it."""
+    far = torch.tensor([[1e5, -1e5, 3e4]] * 5, dtype=torch.float64) + torch.rand(5, 3, dtype=torch.float64)
+    store = molecules(COUNTS_L, 2)
+    store.coords = (store.coords + far[store.batch]).float()
+    gm = gg.GridMaker(0.5, 6.0)
+    dataset = ComplexDataset({"ligand": store}, center=far.numpy(), grid=gm, crop=[])
+    rows = [0, 3, 1]
+    batch, loader = dataset.__getitems__(rows), torch.utils.data.DataLoader
+    atoms = batch.coords.double(), batch.types, batch.radii.double()
+    expected = gm.forward(far[rows], *atoms, n_types=3, batch=batch.batch, batch_size=3)
+    ways = {
+        "dataset": batch,
+        "collate": collate([batch[i] for i in range(3)]),
+        "pickle": pickle.loads(pickle.dumps(batch)),
+        "worker": next(iter(loader(dataset, batch_sampler=[rows], num_workers=1, collate_fn=collate))),
+        "both ways": batch.to(dtype=torch.float64).to(dtype=torch.float32),
+        "of double": collate([batch.to(dtype=torch.float64)], dtype=torch.float32),
+        "not moved": RandomRigid(0.0, rotate=False)(batch)[0],
+    }
+    for name, found in ways.items():
+        assert found.dtype == torch.float32 and torch.equal(found.center, far[rows]), name
+        assert_close(gg.Coords2Grid(gm)(found).double(), expected, 2e-6, name)
 
 
 def test_no_atoms_at_all():

@@ -169,6 +169,25 @@ def test_far_from_the_origin():
     assert (moved.coords - exact.coords).abs().max() < 2e-4
 
 
+def test_about_a_centre_in_float64():
+    """Far away, where float32 has every 1/128 angstrom: what is turned is what lies about the centre, as precise."""
+    near = make_batch()
+    center = near.center.double() + torch.tensor([1e5, -1e5, 3e4], dtype=torch.float64)
+    center += torch.tensor([1 / 256, 1 / 300, 1 / 700], dtype=torch.float64)  # what float32 rounds away
+    far = near.changed(coords=(near.coords + center[near.batch]).float(), center=center)
+    moved, rigid = random_rigid(far)
+    assert rigid.origin is center and moved.center is center and rigid.rotation.dtype == torch.float32
+    assert_same_bits(rigid._move(far.coords, far.batch), moved.coords)
+    arms = (far.coords - center[far.batch]).unsqueeze(-1)
+    exact = (rigid.rotation.double()[far.batch] @ arms).squeeze(-1) + (center + rigid.translation)[far.batch]
+    assert (moved.coords - exact).abs().max() <= 1 / 256 + 1e-6
+    assert_same_bits(rigid.to(dtype=torch.float64)(far.to(dtype=torch.float64)).coords.float(), exact.float())
+    again, back = rigid @ rigid, rigid.inverse() @ rigid
+    assert again.origin.dtype == torch.float64 and again.translation.dtype == torch.float32
+    assert_close(again.translation, (rigid.rotation @ rigid.translation[..., None])[..., 0] + rigid.translation, 1e-6)
+    assert back.translation.abs().max() < 1e-6
+
+
 def test_gradients():
     """gradcheck and gradgradcheck through the motion, in the atoms and in what it is made of, up to the density."""
     batch = make_batch(dtype=torch.float64, counts=(1, 0, 1))
@@ -334,7 +353,8 @@ def test_bad_batches_and_motions():
     for fields, name in (
         ((eye[0], ones, ones), "rotation"),
         ((eye, ones[:1], ones), "translation"),
-        ((eye, ones, ones.double()), "origin"),
+        ((eye, ones.double(), ones), "translation"),
+        ((eye.double(), ones.double(), ones), "origin"),
         ((eye, ones, [0, 0, 0]), "origin"),
         ((eye.long(), ones, ones), "rotation"),
     ):

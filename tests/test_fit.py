@@ -118,6 +118,8 @@ def test_centres_and_boxes():
     batch = torch.repeat_interleave(torch.arange(2), 6)
     assert_found(found, AtomBatch.from_batch_index(both.reshape(-1, 3), types.repeat(2), radii.repeat(2), batch))
     assert torch.equal(fit_atoms(gm, density[0], RADII, center=(10.0, -20.0, 30.0)).coords, found[0].coords)
+    assert torch.equal(found.center, center)  # the grid's, whatever of it holds atoms
+    assert_close(gg.Coords2Grid(gm, n_types=2)(found), density, 1e-4)
 
 
 def test_initial_atoms():

@@ -36,7 +36,7 @@ class AtomBatch:
     offsets : Tensor
         (B + 1,) int64: the atoms of example b are ``offsets[b]`` to ``offsets[b + 1] - 1``.
     center : Tensor, optional
-        (B, 3) centres of the boxes in angstrom, of the dtype of `coords` or float64.
+        (B, 3) centres of the boxes in angstrom, of the dtype of `coords` or float64, which loses nothing far from zero.
     labels : mapping of str to Tensor, optional
         Tensors whose first size is B.
     names : sequence of str, optional
@@ -263,8 +263,8 @@ class AtomBatch:
         device : torch.device or str, optional
             Where to; by default it stays.
         dtype : torch.dtype, optional
-            ``torch.float32`` or ``torch.float64``, for what has the dtype of the coordinates: weights, radii, centres;
-            float64 centres of float32 coordinates keep theirs, as labels do.
+            ``torch.float32`` or ``torch.float64``, for what has the dtype of the coordinates: weights, radii, centres.
+            Centres in float64 keep it, as labels do theirs.
         non_blocking : bool, default False
             Do not wait for copies from pinned memory.
 
@@ -276,7 +276,8 @@ class AtomBatch:
         moved = self if device is None else self._map(lambda value: value.to(device, non_blocking=non_blocking))
         if dtype is None:
             return moved
-        values = {name: getattr(moved, name) for name in ("coords", "types", "radii", "center")}
+        names = ("coords", "types", "radii", *(("center",) if dtype is torch.float64 else ()))
+        values = {name: getattr(moved, name) for name in names}
         if dtype not in FLOATS:
             raise TypeError(f"dtype: {dtype}; expected torch.float32 or torch.float64")
         return moved.changed(

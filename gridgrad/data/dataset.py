@@ -38,7 +38,8 @@ class ComplexDataset(Dataset):
     labels : mapping of str to array_like, optional
         By name of the label: a number, or an array, per row.
     center : str or array_like, default: the last part
-        Part whose mean position is the centre of the box, or (R, 3) centres in angstrom.
+        Part whose mean position is the centre of the box, or (R, 3) centres in angstrom. The batches have it in
+        float64.
     grid : GridMaker, optional
         The grid that is to be made: atoms of the parts `crop` that cannot reach it are left out, which changes no bit
         of it. What is kept of a molecule is computed once for all boxes whose centres lie in the same cell of 1 Å.
@@ -168,7 +169,7 @@ class ComplexDataset(Dataset):
         batch, centers, names = self._atoms(rows)
         index = torch.from_numpy(rows)
         batch = batch.changed(
-            center=torch.from_numpy(centers).to(batch.dtype),
+            center=torch.from_numpy(centers),
             labels={name: value.index_select(0, index) for name, value in self.labels.items()},
             names=names,
             channels=self.channels,

@@ -44,7 +44,8 @@ class Rigid:
     translation : Tensor
         (B, 3) translations t in angstrom.
     origin : Tensor
-        (B, 3) points o, in angstrom, about which is rotated.
+        (B, 3) points o, in angstrom, about which is rotated; of the dtype of the others or float64, in which it is
+        subtracted and added.
 
     Raises
     ------
@@ -65,7 +66,8 @@ class Rigid:
             shape = (self.rotation.shape[0] if self.rotation.dim() else 0, 3, 3)[: 3 if name == "rotation" else 2]
             if value.shape != shape:
                 raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {shape}")
-            if value.dtype != self.rotation.dtype or value.device != self.rotation.device:
+            wide = name == "origin" and value.dtype is torch.float64
+            if not (value.dtype == self.rotation.dtype or wide) or value.device != self.rotation.device:
                 raise ValueError(
                     f"{name}: {value.dtype} on {value.device}; expected {self.rotation.dtype} on "
                     f"{self.rotation.device}, as rotation"
@@ -90,14 +92,16 @@ class Rigid:
         device : torch.device or str, optional
             Where to.
         dtype : torch.dtype, optional
-            The precision.
+            The precision; an origin in float64 keeps it.
 
         Returns
         -------
         Rigid
             The motions.
         """
-        return self._map(lambda value: value.to(device=device, dtype=dtype))
+        moved = self._map(lambda value: value.to(device=device))
+        origin = moved.origin if moved.origin.dtype is torch.float64 else moved.origin.to(dtype=dtype)
+        return Rigid(moved.rotation.to(dtype=dtype), moved.translation.to(dtype=dtype), origin)
 
     def inverse(self) -> Rigid:
         """Return the motions back.
@@ -116,8 +120,9 @@ class Rigid:
         if len(first) != len(self):
             raise ValueError(f"first: {len(first)} motions; expected {len(self)}, one per example")
         moved = first.origin + first.translation  # where the first leaves its origin
-        arm = (self.rotation @ (moved - self.origin).unsqueeze(-1)).squeeze(-1)
-        return Rigid(self.rotation @ first.rotation, arm + self.origin + self.translation - first.origin, first.origin)
+        arm = (self.rotation @ (moved - self.origin).to(self.rotation.dtype).unsqueeze(-1)).squeeze(-1)
+        translation = (arm + self.origin + self.translation - first.origin).to(self.translation.dtype)
+        return Rigid(self.rotation @ first.rotation, translation, first.origin)
 
     def __call__(self, batch: AtomBatch, *, in_place: bool = False) -> AtomBatch:
         """Move the atoms of a batch.
@@ -155,10 +160,10 @@ class Rigid:
 
     def _move(self, coords: Tensor, batch: Tensor) -> Tensor:
         """Return (N, 3), differentiable."""
-        x, y, z = (coords - self.origin.index_select(0, batch)).unbind(1)
+        x, y, z = (coords - self.origin.index_select(0, batch)).to(coords.dtype).unbind(1)
         q = self.rotation.mT.index_select(0, batch)
         rotated = q[:, 0] * x.unsqueeze(1) + q[:, 1] * y.unsqueeze(1) + q[:, 2] * z.unsqueeze(1)
-        return rotated + (self.origin + self.translation).index_select(0, batch)
+        return (rotated + (self.origin + self.translation).index_select(0, batch)).to(coords.dtype)
 
 
 def _move_arrays(
@@ -173,21 +178,21 @@ def _move_arrays(
 
     Axis by axis, since NumPy and torch are slow along a last axis of three, and some examples at a time, in scratch.
     """
-    columns = np.concatenate([origin.T, rotation.T.reshape(9, -1), (origin + translation).T])
+    places, turns = np.concatenate([origin.T, (origin + translation).T]), rotation.T.reshape(9, -1)
     ends = n_atoms.cumsum()
     first = start = 0
     while first < len(ends):
         last = max(int(ends.searchsorted(start + _CHUNK, side="right")), first + 1)
         end = int(ends[last - 1])
-        scratch = columns[:, first:last].repeat(n_atoms[first:last], axis=1)
-        x, y, z = np.subtract(coords[start:end].T, scratch[:3], out=scratch[:3])
-        by_x, by_y, by_z, to = scratch[3:6], scratch[6:9], scratch[9:12], scratch[12:]
+        place, turn = (columns[:, first:last].repeat(n_atoms[first:last], axis=1) for columns in (places, turns))
+        x, y, z = np.subtract(coords[start:end].T, place[:3]).astype(coords.dtype, copy=False)
+        by_x, by_y, by_z = turn[:3], turn[3:6], turn[6:]
         by_x *= x
         by_y *= y
         by_z *= z
         by_x += by_y
         by_x += by_z
-        np.add(by_x, to, out=moved[start:end].T)
+        np.add(by_x, place[3:], out=moved[start:end].T, casting="same_kind")
         first, start = last, end
 
 
@@ -311,7 +316,7 @@ class RandomRigid:
         Returns
         -------
         Rigid
-            The motions, on the device and in the precision of the coordinates, to which `origin` is rounded.
+            The motions, on the device and in the precision of the coordinates; `origin` is the centre as it is.
 
         Raises
         ------
@@ -325,7 +330,7 @@ class RandomRigid:
         rotation, translation = (
             value.to(batch.device, batch.dtype, non_blocking=True) for value in self.draw(len(batch))
         )
-        return Rigid(rotation, translation, batch.center.to(batch.dtype))
+        return Rigid(rotation, translation, batch.center)
 
     def __call__(self, batch: AtomBatch) -> tuple[AtomBatch, Rigid]:
         """Draw a motion for each example and move its atoms.

@@ -106,7 +106,7 @@ def fit_atoms(
     box = cropped(gm, density, reach) if initial is None else Box.whole(gm, density)
     fit = Fit(box, radii, limits, refine, METHODS[method], max_iterations, tolerance)
     if trace is not None:
-        fit.trace = lambda atoms: trace(_batch(fit, atoms, center + box.center))
+        fit.trace = lambda atoms: trace(_batch(fit, atoms, center))
     if initial is not None:
         fit.set(checks.start(initial, density, center))
     else:
@@ -118,7 +118,7 @@ def fit_atoms(
                     break
                 among = fit.set(atoms)
             among = everywhere
-    return _batch(fit, fit.atoms, center + box.center)
+    return _batch(fit, fit.atoms, center)
 
 
 def _batch(fit: Fit, atoms: Atoms, center: Tensor) -> AtomBatch:
@@ -136,7 +136,7 @@ def _batch(fit: Fit, atoms: Atoms, center: Tensor) -> AtomBatch:
         "evaluations": torch.full_like(fit.status, fit.evaluations),
         "products": torch.full_like(fit.status, fit.products),
     }
-    coords = (atoms.coords.double() + center[atoms.example]).to(target.dtype)
+    coords = (atoms.coords.double() + (center + fit.box.center)[atoms.example]).to(target.dtype)
     return AtomBatch.from_batch_index(
-        coords, types, atoms.radii, atoms.example, n_examples, center=center.to(target.dtype), labels=labels
+        coords, types, atoms.radii, atoms.example, n_examples, center=center, labels=labels
     )
