@@ -3,24 +3,15 @@
 #   apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static debootstrap
 #   tools/emulate_aarch64.sh [DEBIAN MIRROR]
 # Needs an environment in which gridgrad is installed with its test extra.
-set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-arm=$(mktemp -d "${TMPDIR:-/tmp}/gridgrad-aarch64.XXXXXX")
-trap 'rm -rf "$arm"' EXIT
+. "$(dirname "$0")/build_copy.sh"
 
 # Python, NumPy and OpenMP of Debian for aarch64, unpacked and not set up: enough to run
-debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,python3-numpy,libgomp1 stable "$arm/debian" "$@" \
-    >"$arm/log" 2>&1 || { cat "$arm/log" >&2; exit 1; }
-for package in "$arm"/debian/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$arm/debian"; done
+debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,python3-numpy,libgomp1 stable "$built/debian" "$@" \
+    >"$built/log" 2>&1 || { cat "$built/log" >&2; exit 1; }
+for package in "$built"/debian/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$built/debian"; done
 
-cp -r "$root"/{gridgrad,cuda,pyx,setup.py,pyproject.toml,README.md,LICENSE} "$arm"
-find "$arm/gridgrad" -name '*.so' -delete
-(
-    cd "$arm"
-    export _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc LDSHARED='aarch64-linux-gnu-gcc -shared'
-    python setup.py -q build_ext --inplace >"$arm/log" 2>&1 || { cat "$arm/log" >&2; exit 1; }
-)
-(cd "$root/tests" && python -m support.record "$arm/calls.npz")
+build_copy _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc LDSHARED='aarch64-linux-gnu-gcc -shared'
+(cd "$root/tests" && python -m support.record "$built/calls.npz")
 blas=/usr/lib/aarch64-linux-gnu/blas:/usr/lib/aarch64-linux-gnu/lapack # in its place only once the package is set up
-qemu-aarch64-static -E LD_LIBRARY_PATH=$blas -L "$arm/debian" "$arm/debian/usr/bin/python3" "$root/tests/support/replay.py" \
-    "$arm/calls.npz" "$arm/gridgrad/kernels"
+qemu-aarch64-static -E LD_LIBRARY_PATH=$blas -L "$built/debian" "$built/debian/usr/bin/python3" "$root/tests/support/replay.py" \
+    "$built/calls.npz" "$built/source/gridgrad/kernels"

@@ -4,19 +4,9 @@
 #   tools/sanitize.sh [ARGUMENT OF PYTEST...]
 # Paths are relative to tests/. Needs gcc and an environment in which gridgrad is installed with its test extra.
 # GRIDGRAD_SIMD: these levels only.
-set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-built=$(mktemp -d "${TMPDIR:-/tmp}/gridgrad-sanitized.XXXXXX")
-trap 'rm -rf "$built"' EXIT
-mkdir "$built/source"
-cp -r "$root"/{gridgrad,cuda,pyx,setup.py,pyproject.toml,README.md,LICENSE} "$built/source"
-find "$built/source" -name '*.so' -delete
-(
-    cd "$built/source"
-    export CC=gcc CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
-    export LDSHARED="gcc -shared -fsanitize=address,undefined"
-    python setup.py -q build_ext --inplace >"$built/log" 2>&1 || { cat "$built/log" >&2; exit 1; }
-)
+. "$(dirname "$0")/build_copy.sh"
+checks=-fsanitize=address,undefined
+build_copy CC=gcc CFLAGS="-g -O1 $checks -fno-sanitize-recover=all -fno-omit-frame-pointer" LDSHARED="gcc -shared $checks"
 # libstdc++ beside libasan: torch throws exceptions, which libasan has to know before it starts
 preload=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libstdc++.so.6)
 export PYTHONPATH="$built/source" PYTHONDONTWRITEBYTECODE=1

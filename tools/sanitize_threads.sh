@@ -4,18 +4,8 @@
 # OpenMP is that of tests/support/openmp_threads.c, which ThreadSanitizer can see through; it draws another order of the
 # work for each of the runs, 3 if not said. Needs gcc and an environment in which gridgrad is installed with its test extra.
 # GRIDGRAD_SIMD: the SIMD level, baseline if not set.
-set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-built=$(mktemp -d "${TMPDIR:-/tmp}/gridgrad-threads.XXXXXX")
-trap 'rm -rf "$built"' EXIT
-mkdir "$built/source"
-cp -r "$root"/{gridgrad,cuda,pyx,setup.py,pyproject.toml,README.md,LICENSE} "$built/source"
-find "$built/source" -name '*.so' -delete
-(
-    cd "$built/source"
-    export CC=gcc CFLAGS="-g -O1 -fsanitize=thread -fno-omit-frame-pointer" LDSHARED="gcc -shared -fsanitize=thread"
-    python setup.py -q build_ext --inplace >"$built/log" 2>&1 || { cat "$built/log" >&2; exit 1; }
-)
+. "$(dirname "$0")/build_copy.sh"
+build_copy CC=gcc CFLAGS="-g -O1 -fsanitize=thread -fno-omit-frame-pointer" LDSHARED="gcc -shared -fsanitize=thread"
 gcc -g -O1 -shared -fPIC -pthread -fsanitize=thread "$root/tests/support/openmp_threads.c" -o "$built/openmp.so"
 cd "$root/tests"
 python -m support.record "$built/shared.npz" shared
