@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import validate
+from gridgrad.autograd import arguments, validate
 from gridgrad.autograd._torch import is_autocasting
 from gridgrad.autograd.derivatives import density
 from gridgrad.autograd.fixed import can_skip, density_with_fixed, held
@@ -90,7 +90,7 @@ def coords2grid(
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
     atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
     if fixed is not None:
-        validate.mask_of_atoms("fixed", fixed, coords)
+        arguments.mask_of_atoms("fixed", fixed, coords)
         if not can_skip(center, radii, gm.radius_type_indexed):
             coords, types = held(fixed, coords), held(fixed, types)
             radii = radii if gm.radius_type_indexed else held(fixed, radii)

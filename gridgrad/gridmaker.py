@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import grids, ops, validate
+from gridgrad.autograd import arguments, grids, ops, validate
 from gridgrad.autograd._torch import is_transformed, is_zerotensor
 from gridgrad.autograd.families import computing
 from gridgrad.grid import Grid
@@ -33,7 +33,7 @@ def _to_torch(name: str, value: object) -> Tensor | None:
                 f"{name}: inside of a transform of torch.func; expected one outside. GridMaker's methods have neither "
                 "derivatives nor a rule for vmap; gridgrad.coords2grid has both"
             )
-        return validate.tensor(name, value).detach()
+        return arguments.tensor(name, value).detach()
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor or a numpy.ndarray")
     if not value.flags.writeable or any(stride < 0 for stride in value.strides) or not value.dtype.isnative:
@@ -129,7 +129,7 @@ class GridMaker(Grid):  # noqa: D101
 
     def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
         shape = grids.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
-        return validate.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
+        return arguments.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
 
     def forward(
         self,
@@ -247,7 +247,7 @@ class GridMaker(Grid):  # noqa: D101
             ("grad_grad_radii", grad_grad_radii, atoms.radii),
         ):
             tangent = _to_torch(name, value)
-            tangents.append(None if tangent is None else validate.shaped_like(name, tangent, like.shape, atoms.coords))
+            tangents.append(None if tangent is None else arguments.shaped_like(name, tangent, like.shape, atoms.coords))
         grad_grad_density = self._call("density_tangent", atoms, *tangents)
         gradients = self._call("density_backward_backward", atoms, grid, *tangents, needs=(True, vectors, True))
         grad_coords, grad_types, grad_radii = _gradients(coords, gradients, vectors)

@@ -28,6 +28,27 @@ def _sum(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     return left + right
 
 
+class _OfGrid:
+    """Orders whose output is a grid and whose cotangents may be absent."""
+
+    @staticmethod
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid = settings
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+
+class _OfAtoms:
+    """Orders whose outputs belong to the atoms; those that `needs` does not ask for are empty."""
+
+    @staticmethod
+    def setup_context(ctx, tensors, settings, output):
+        ctx.grid, ctx.needs = settings[:3], settings[3]
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
+
+
 class DensityRules:
     """Order 0."""
 
@@ -53,17 +74,10 @@ class DensityRules:
         return stacked.unstack_grid(density(*stacked.atoms, spec, center, n_types)), 0
 
 
-class DensityBackwardRules:
+class DensityBackwardRules(_OfAtoms):
     """Order 1; linear in grad_density."""
 
     operator, n_tensors, is_last = "density_backward", 6, False
-
-    @staticmethod
-    def setup_context(ctx, tensors, settings, output):
-        ctx.grid, ctx.needs = settings[:3], settings[3]
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
 
     @staticmethod
     def backward(ctx, v_coords, v_types, v_radii):
@@ -98,16 +112,10 @@ class DensityBackwardRules:
         return stacked.unstack_gradients(density_backward(*stacked.atoms, grad_density, spec, center, n_types, needs))
 
 
-class DensityTangentRules:
+class DensityTangentRules(_OfGrid):
     """Order 2, the grid: linear in the tangents; in the atoms it is of order 1 again."""
 
     operator, n_tensors, is_last = "density_tangent", 8, False
-
-    @staticmethod
-    def setup_context(ctx, tensors, settings, output):
-        ctx.grid = settings
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad):
@@ -140,17 +148,10 @@ class DensityTangentRules:
         return stacked.unstack_grid(density_tangent(*stacked.atoms, *tangents, spec, center, n_types)), 0
 
 
-class DensityBackwardBackwardRules:
+class DensityBackwardBackwardRules(_OfAtoms):
     """Order 2, the atoms: linear in grad_density and, through a symmetric form, in the tangents."""
 
     operator, n_tensors, is_last = "density_backward_backward", 9, True
-
-    @staticmethod
-    def setup_context(ctx, tensors, settings, output):
-        ctx.grid, ctx.needs = settings[:3], settings[3]
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
 
     @staticmethod
     def backward(ctx, u_coords, u_types, u_radii):
@@ -193,16 +194,10 @@ class DensityBackwardBackwardRules:
         )
 
 
-class DensityTangentTangentRules:
+class DensityTangentTangentRules(_OfGrid):
     """Order 2 along two directions, the grid: a symmetric bilinear form of u and v."""
 
     operator, n_tensors, is_last = "density_tangent_tangent", 11, True
-
-    @staticmethod
-    def setup_context(ctx, tensors, settings, output):
-        ctx.grid = settings
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, grad):

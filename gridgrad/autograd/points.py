@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from gridgrad.autograd import validate
+from gridgrad.autograd import arguments, validate
 from gridgrad.autograd._torch import is_transforming
 from gridgrad.autograd.derivatives import density
 from gridgrad.autograd.pairs import pairs_in_reach
@@ -27,7 +27,7 @@ def _spot(gm: Grid) -> Grid:
 
 def _check_points(points: object, atoms: validate.Atoms, points_batch: object, n_examples: int | None) -> None:
     coords = atoms.coords
-    points = validate.tensor("points", points)
+    points = arguments.tensor("points", points)
     if points.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"points: dtype {points.dtype}; expected torch.float32 or torch.float64")
     expected = "(P, 3)" if coords.dim() == 2 else f"({coords.shape[0]}, P, 3)"
@@ -41,13 +41,7 @@ def _check_points(points: object, atoms: validate.Atoms, points_batch: object, n
         return
     if points_batch is None:
         raise ValueError(f"points_batch: None with batch; expected the example of each point, ({len(points)},)")
-    points_batch = validate.tensor("points_batch", points_batch)
-    if points_batch.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"points_batch: dtype {points_batch.dtype}; expected torch.int64")
-    if points_batch.shape != points.shape[:1]:
-        raise ValueError(f"points_batch: shape {tuple(points_batch.shape)}; expected ({len(points)},)")
-    if points_batch.device != coords.device:
-        raise ValueError(f"points_batch: on {points_batch.device}; expected {coords.device}, that of coords")
+    points_batch = arguments.examples("points_batch", points_batch, "point", points.shape[:1], coords)
     if len(points_batch):
         low, high = int(points_batch.min()), int(points_batch.max())
         if low < 0 or high >= n_examples:

@@ -1,4 +1,4 @@
-"""Arguments as the operators want them, or an error that names the argument, what was seen and what is expected."""
+"""The arguments of a call as the operators want them, or an error, as for one of `arguments`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gridgrad.autograd import grids, ops
 from gridgrad.autograd._torch import has_storage, is_transforming
+from gridgrad.autograd.arguments import examples, shaped_like, tensor
 from gridgrad.grid import Grid
 from gridgrad.grid.shown import shown
 
@@ -34,94 +35,6 @@ class Atoms(NamedTuple):
     centers: Tensor | None
     center: tuple[float, float, float]
     n_types: int
-
-
-def tensor(name: str, value: object) -> Tensor:
-    """Return `value` if it is a tensor that holds its elements one by one.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    value : object
-        What was given.
-
-    Returns
-    -------
-    Tensor
-        `value`.
-
-    Raises
-    ------
-    TypeError
-        If it is something else, or sparse, nested, or of a layout of its own.
-    """
-    if not isinstance(value, Tensor):
-        hint = ", or GridMaker's methods, which take NumPy arrays" if isinstance(value, np.ndarray) else ""
-        raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor{hint}")
-    if value.layout is not torch.strided or value.is_nested:
-        layout = f"{value.layout}, nested" if value.is_nested else value.layout
-        raise TypeError(f"{name}: layout {layout}; expected a dense tensor, torch.strided")
-    return value
-
-
-def shaped_like(name: str, value: object, shape: tuple[int, ...], coords: Tensor) -> Tensor:
-    """Return `value` if it has this shape and the dtype and device of `coords`.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    value : Tensor
-        What was given.
-    shape : tuple of int
-        What is expected.
-    coords : Tensor
-        Whose dtype and device are expected.
-
-    Returns
-    -------
-    Tensor
-        `value`.
-
-    Raises
-    ------
-    TypeError
-        If it is no tensor or has another dtype.
-    ValueError
-        If it has another shape or device.
-    """
-    value = tensor(name, value)
-    ops.expect(name, value, shape, coords.dtype, coords)
-    return value
-
-
-def mask_of_atoms(name: str, mask: object, coords: Tensor) -> None:
-    """Check that a mask has one bool per atom.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument.
-    mask : Tensor
-        What was given.
-    coords : Tensor
-        (N, 3) or (B, N, 3).
-
-    Raises
-    ------
-    TypeError
-        If it is no tensor or has another dtype.
-    ValueError
-        If it has another shape or device.
-    """
-    mask, coords = tensor(name, mask), tensor("coords", coords)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name}: dtype {mask.dtype}; expected torch.bool")
-    if mask.shape != coords.shape[:-1]:
-        raise ValueError(f"{name}: shape {tuple(mask.shape)}; expected {tuple(coords.shape[:-1])}, one per atom")
-    if mask.device != coords.device:
-        raise ValueError(f"{name}: on {mask.device}; expected {coords.device}, that of coords")
 
 
 def _count(name: str, value: object, least: int) -> int:
@@ -301,16 +214,9 @@ def _centered(
 def _ragged(
     gm: Grid, batch: object, batch_size: int | None, coords: Tensor, n_types: int
 ) -> tuple[Tensor, Tensor, int]:
-    batch = tensor("batch", batch)
     if coords.dim() != 2:
         raise ValueError(f"coords: shape {tuple(coords.shape)} with batch; expected (N, 3)")
-    if batch.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"batch: dtype {batch.dtype}; expected torch.int64")
-    if batch.shape != coords.shape[:1]:
-        raise ValueError(f"batch: shape {tuple(batch.shape)}; expected {tuple(coords.shape[:1])}, one example per atom")
-    if batch.device != coords.device:
-        raise ValueError(f"batch: on {batch.device}; expected {coords.device}, that of coords")
-    batch = batch.long()
+    batch = examples("batch", batch, "atom", coords.shape[:1], coords)
     if batch_size is not None:
         batch_size = _count("batch_size", batch_size, 0)
     elif has_storage(batch) and not grids.has_memory(batch):

@@ -33,6 +33,12 @@ class Solution(NamedTuple):
     status: Tensor
 
 
+def _going_on(done: Tensor, status: Tensor, running: Tensor) -> Tensor:
+    """Note in `status` which of the running examples are done; return the others."""
+    status[running & done] = CONVERGED
+    return running & ~done
+
+
 def newton(objective, unknowns: Tensor, trust: Tensor, max_iterations: int, tolerance: float, trace=None) -> Solution:
     """Minimise by truncated Newton: conjugate gradients on exact Hessian-vector products in a trust region.
 
@@ -65,9 +71,7 @@ def newton(objective, unknowns: Tensor, trust: Tensor, max_iterations: int, tole
     iterations = torch.zeros_like(status)
     running = torch.ones_like(status, dtype=torch.bool)
     for _ in range(max_iterations):
-        done = objective.largest_step(gradient) < tolerance
-        status[running & done] = CONVERGED
-        running = running & ~done
+        running = _going_on(objective.largest_step(gradient) < tolerance, status, running)
         if not running.any():
             break
         iterations += running
@@ -140,9 +144,7 @@ def lbfgs(
     running = torch.ones_like(status, dtype=torch.bool)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (s, y, 1 / <s, y>), 0 where an example leaves the pair out
     for _ in range(max_iterations):
-        done = objective.largest_step(gradient) < tolerance
-        status[running & done] = CONVERGED
-        running = running & ~done
+        running = _going_on(objective.largest_step(gradient) < tolerance, status, running)
         if not running.any():
             break
         iterations += running

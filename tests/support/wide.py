@@ -106,6 +106,9 @@ class Call:
         density = oracle.forward(*scene.inputs, **scene.grouping)
         first = oracle.backward(*scene.inputs, grid, batch=scene.batch)
         second = oracle.backward_gradients(*scene.inputs, *cotangents, batch=scene.batch)
+        return self._named(density, first, second)
+
+    def _named(self, density, first, second):
         outputs = {"density": density * self.smooth}
         outputs |= {f"order 1 {name}": value for name, value in zip(ORDER_1, first, strict=True)}
         outputs |= {f"order 2 {name}": value for name, value in zip(ORDER_2, second, strict=True)}
@@ -135,11 +138,7 @@ class Call:
             second = torch.autograd.grad(total, [grid, *asked], materialize_grads=True)
             if len(asked) == 2:  # index types
                 first, second = (first[0], None, first[1]), (*second[:2], None, second[2])
-        outputs = {"density": density * self.smooth}
-        outputs |= {f"order 1 {name}": value for name, value in zip(ORDER_1, first, strict=True)}
-        outputs |= {f"order 2 {name}": value for name, value in zip(ORDER_2, second, strict=True)}
-        outputs["order 2 grad_grad_density"] = outputs["order 2 grad_grad_density"] * self.smooth
-        return outputs
+        return self._named(density, first, second)
 
     def errors(self):
         """Return the error of each output in units of its yardstick."""
