@@ -23,17 +23,19 @@ _Class = TypeVar("_Class", bound=type)
 
 Center = Tensor | np.ndarray | Sequence[Any]
 
+_is_compiling = torch.compiler.is_compiling
+
 
 def _to_torch(name: str, value: object) -> Tensor | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
-        if not torch.compiler.is_compiling() and is_transformed(value):
+        if not _is_compiling() and is_transformed(value):
             raise RuntimeError(
                 f"{name}: inside of a transform of torch.func; expected one outside. GridMaker's methods have neither "
                 "derivatives nor a rule for vmap; gridgrad.coords2grid has both"
             )
-        return arguments.tensor(name, value).detach()
+        return value.detach() if value.requires_grad else value
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: {type(value).__name__}; expected a torch.Tensor or a numpy.ndarray")
     if not value.flags.writeable or any(stride < 0 for stride in value.strides) or not value.dtype.isnative:
@@ -58,36 +60,36 @@ def _gradients(
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
     # addresses from the first element to the end of the last
-    begin, n_elements = tensor.data_ptr(), tensor.numel()
-    if n_elements and not tensor.is_contiguous():
-        n_elements = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    if tensor.is_contiguous() or not tensor.numel():
+        return begin, begin + tensor.nbytes
+    n_elements = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return begin, begin + n_elements * tensor.itemsize
 
 
 def _compute(operator: str, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> Any:
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return getattr(torch.ops.gridgrad, operator)(*tensors, *settings)
     return computing(operator)(tensors, settings)
 
 
-def _check_out(out: Tensor | np.ndarray, grid: Tensor, atoms: dict[str, object]) -> None:
+def _check_out(out: Tensor | np.ndarray, grid: Tensor, is_plain: bool, **atoms: object) -> None:
     if not grid.is_contiguous() or (isinstance(out, np.ndarray) and grid.data_ptr() != out.ctypes.data):
         raise ValueError("out: not a contiguous, writeable array; expected one")
     if isinstance(out, Tensor) and out.requires_grad:
         raise ValueError("out: requires grad; expected a tensor that does not, for this writes without derivatives")
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return  # the graph computes first and copies then
     if grid.is_neg() or is_zerotensor(grid):
         raise ValueError("out: a view with a sign to come, or zeros without memory; expected a tensor of its own")
-    if grids.has_memory(grid):
+    if is_plain or grids.has_memory(grid):
         begin, end = _extent(grid)
         for name, value in atoms.items():
-            tensor = value if isinstance(value, (Tensor, numbers.Real)) else _to_torch(name, value)
-            if not isinstance(tensor, Tensor):
-                continue
-            atoms_begin, atoms_end = _extent(tensor)
-            if max(begin, atoms_begin) < min(end, atoms_end):
-                raise ValueError(f"out: shares memory with {name}; expected memory of its own")
+            tensor = _to_torch(name, value) if isinstance(value, np.ndarray) else value
+            if isinstance(tensor, Tensor):
+                atoms_begin, atoms_end = _extent(tensor)
+                if begin < atoms_end and atoms_begin < end and begin < end and atoms_begin < atoms_end:
+                    raise ValueError(f"out: shares memory with {name}; expected memory of its own")
 
 
 if TYPE_CHECKING:  # its arguments are those of Grid, not those that its fields suggest
@@ -112,13 +114,12 @@ class GridMaker(Grid):  # noqa: D101
         batch: object,
         batch_size: int | None = None,
     ) -> validate.Atoms:
-        given = {"coords": coords, "types": types, "radii": radii, "batch": batch}
-        arrays: dict[str, Any] = {
-            name: value if isinstance(value, numbers.Real) else _to_torch(name, value) for name, value in given.items()
-        }
         if isinstance(center, (Tensor, np.ndarray)):
             center = _to_torch("center", center)
-        return validate.atoms(self, center, **arrays, n_types=n_types, batch_size=batch_size)
+        if isinstance(radii, Tensor) or not isinstance(radii, numbers.Real):
+            radii = _to_torch("radii", radii)
+        atoms: tuple[Any, Any, Any] = _to_torch("coords", coords), _to_torch("types", types), radii
+        return validate.atoms(self, center, *atoms, n_types, _to_torch("batch", batch), batch_size)
 
     def _call(
         self, operator: str, atoms: validate.Atoms, *more: Tensor | None, needs: tuple[bool, bool, bool] | None = None
@@ -127,9 +128,9 @@ class GridMaker(Grid):  # noqa: D101
         settings = self.spec, center, n_types
         return _compute(operator, (*tensors, *more), settings if needs is None else (*settings, needs))
 
-    def _grid_like(self, name: str, value: object, atoms: validate.Atoms) -> Tensor:
+    def _grid_like(self, name: str, value: Tensor | None, atoms: validate.Atoms) -> Tensor:
         shape = grids.grid_shape(atoms.coords, atoms.offsets, self, atoms.n_types)
-        return arguments.shaped_like(name, _to_torch(name, value), shape, atoms.coords)
+        return arguments.shaped_like(name, value, shape, atoms.coords)
 
     def forward(
         self,
@@ -164,16 +165,27 @@ class GridMaker(Grid):  # noqa: D101
         MemoryError
             If the grid does not fit.
         """
-        atoms = self._atoms(center, coords, types, radii, n_types, batch, batch_size)
+        given: Any = coords, types, radii, batch, out
+        is_plain = type(center) is tuple and not _is_compiling() and ops.is_plain(*given)
+        check: Any = validate.atoms if is_plain else GridMaker._atoms  # what is plain needs no conversion
+        atoms: validate.Atoms = check(self, center, coords, types, radii, n_types, batch, batch_size)
+        grid: Any = given[4] if is_plain else _to_torch("out", out)
+        if grid is not None:
+            grid = self._grid_like("out", grid, atoms)
+        if not is_plain or atoms.coords is not coords or atoms.centers is not None:
+            is_plain = not _is_compiling() and ops.is_plain(*atoms[:5], grid)
+        if out is not None:
+            _check_out(out, grid, is_plain, coords=coords, types=types, radii=radii)
+        if is_plain:
+            density = ops.density(*atoms[:5], self.spec, atoms.center, atoms.n_types, out=grid)
+        else:
+            density = self._call("density", atoms)
         if out is None:
-            return _as(coords, self._call("density", atoms))
-        grid = self._grid_like("out", out, atoms)
-        _check_out(out, grid, {"coords": coords, "types": types, "radii": radii})
-        if not torch.compiler.is_compiling() and ops.is_plain(*atoms[:5], grid):
-            ops.density(*atoms[:5], self.spec, atoms.center, atoms.n_types, out=grid)
+            return _as(coords, density)
+        if is_plain:
             torch.autograd.graph.increment_version(grid)
         else:
-            grid.copy_(self._call("density", atoms))
+            grid.copy_(density)
         return out
 
     def backward(
@@ -281,7 +293,7 @@ class GridMaker(Grid):  # noqa: D101
             (N,) or (B, N).
         """
         atoms, grid = self._with_grid(center, coords, types, radii, batch, density=density)
-        relevances = self._grid_like("relevance", relevance, atoms)
+        relevances = self._grid_like("relevance", _to_torch("relevance", relevance), atoms)
         return _as(coords, self._call("density_relevance", atoms, grid, relevances))
 
     def _with_grid(
@@ -289,6 +301,7 @@ class GridMaker(Grid):  # noqa: D101
     ) -> tuple[validate.Atoms, Tensor]:
         ((name, value),) = grid.items()
         value, types = _to_torch(name, value), _to_torch("types", types)
+        value = value if value is None else arguments.tensor(name, value)
         if value is None or value.dim() not in ((5,) if batch is not None else (4, 5)) or not value.shape[-4]:
             shape = None if value is None else tuple(value.shape)
             raise ValueError(f"{name}: shape {shape}; expected (T, X, Y, Z), or (B, T, X, Y, Z) for batches")

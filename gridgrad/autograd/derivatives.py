@@ -39,14 +39,15 @@ class _OfGrid:
 
 
 class _OfAtoms:
-    """Orders whose outputs belong to the atoms; those that `needs` does not ask for are empty."""
+    """Orders whose outputs belong to the atoms; those that `needs` does not ask for are None or empty."""
 
     @staticmethod
     def setup_context(ctx, tensors, settings, output):
         ctx.grid, ctx.needs = settings[:3], settings[3]
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(g for g, need in zip(output, ctx.needs, strict=True) if not need))
+        spare = (g for g, need in zip(output, ctx.needs, strict=True) if g is not None and not need)
+        ctx.mark_non_differentiable(*spare)
 
 
 class DensityRules:

@@ -87,8 +87,11 @@ def families_of(rules: Any) -> Families:
     rest = {key: getattr(rules, key) for key in ("backward", "jvp", "vmap")}
     transformed = function(forward=transformed_forward, setup_context=setup_context, **rest)
     families = Families(compute, function(forward=forward, backward=backward), transformed, rules.is_last)
+    dispatched = ops.as_operator(
+        rules.operator, lambda *inputs: apply(families, inputs[:n_tensors], inputs[n_tensors:])
+    )
     for key in OWN_DERIVATIVE_KEYS:
-        ops.library.impl(rules.operator, lambda *inputs: apply(families, inputs[:n_tensors], inputs[n_tensors:]), key)
+        ops.library.impl(rules.operator, dispatched, key)
     return families
 
 

@@ -4,13 +4,13 @@ Every operator takes the flat or padded atoms of a call: ``coords`` (N, 3) or (B
 or float (N, T) / (B, N, T); ``radii`` (N,) / (B, N), or (T,) / (B, T) by type; ``offsets`` (B + 1,) int64 for ragged
 batches, else None; ``centers`` (B, 3) float64, the centre of each grid, or None, and then ``center``, three numbers,
 is that of all; ``spec`` describes the grid. Grids are (T, X, Y, Z), with B in front for batches. `needs` says which
-outputs to compute; the others are empty, (0,).
+outputs to compute; the others are None, of an operator empty, (0,).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -270,19 +270,16 @@ class Call:
             coords.new_empty(partial.shape) if wants_radii else None,
         ]
 
-    def finish(self, gradients: list[Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum the partial radius gradients where radii are by type; put (0,) where a gradient is absent."""
-        coords, _, radii, offsets, _ = self.tensors
+    def finish(self, gradients: list[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Sum the partial radius gradients where radii are by type."""
+        _, _, radii, offsets, _ = self.tensors
         if gradients[2] is not None and self.gm.radius_type_indexed:
             partials, gradients[2] = gradients[2], torch.empty_like(radii)
             self.kernels.radii_sum(
                 partials.data_ptr(), self.addresses[1], _address(offsets), *self.scalars[1:4],
                 radii.dim() == 2, gradients[2].data_ptr(),
             )  # fmt: skip
-        by_coords, by_types, by_radii = (
-            coords.new_empty(0) if gradient is None else gradient for gradient in gradients
-        )
-        return by_coords, by_types, by_radii
+        return tuple(gradients)
 
 
 def density(coords, types, radii, offsets, centers, spec, center, n_types, out=None):
@@ -319,7 +316,7 @@ def density_tangent_tangent(
 
 
 def density_backward(coords, types, radii, offsets, centers, grad_density, spec, center, n_types, needs):
-    """Return (grad_coords, grad_types, grad_radii)."""
+    """Return (grad_coords, grad_types, grad_radii), None where absent."""
     call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     grad_density = call.grid("grad_density", grad_density)
     gradients = call.new_gradients(needs)
@@ -331,7 +328,7 @@ def density_backward_backward(
     coords, types, radii, offsets, centers, grad_density, grad_grad_coords, grad_grad_types, grad_grad_radii, spec,
     center, n_types, needs,
 ):  # fmt: skip
-    """Return (grad_coords, grad_types, grad_radii) of <grad_grad, density_backward(grad_density)>."""
+    """Return the gradients of <grad_grad, density_backward(grad_density)>, as density_backward does."""
     call = Call(coords, types, radii, offsets, centers, spec, center, n_types)
     tangents = call.tangents(grad_grad_coords, grad_grad_types, grad_grad_radii)
     grad_density = call.grid("grad_density", grad_density)
@@ -368,11 +365,35 @@ def batch_offsets(batch, batch_size):
     return torch.searchsorted(batch.contiguous(), bounds.contiguous())
 
 
+def as_operator(name: str, function: Callable) -> Callable:
+    """Return what computes an operator as its schema has it.
+
+    Parameters
+    ----------
+    name : str
+        The operator.
+    function : callable
+        Returns None where a gradient is absent.
+
+    Returns
+    -------
+    callable
+        Returns (0,) there.
+    """
+    if name not in ("density_backward", "density_backward_backward"):
+        return function
+
+    def filled(coords, *rest):
+        return tuple(coords.new_empty(0) if gradient is None else gradient for gradient in function(coords, *rest))
+
+    return filled
+
+
 for _kernel in (
     density, density_tangent, density_tangent_tangent, density_backward, density_backward_backward, density_relevance,
     batch_offsets,
 ):  # fmt: skip
     _name = _kernel.__name__
     for _device in ("CPU", "CUDA"):
-        library.impl(_name, _kernel, _device)
+        library.impl(_name, as_operator(_name, _kernel), _device)
     torch.library.register_fake(f"gridgrad::{_name}", shapes.on_one_device(getattr(shapes, _name)), lib=library)
