@@ -27,12 +27,15 @@ cdef extern from "Python.h":
 
 cdef enum:
     VISITS = 8      # of atoms between two looks at the clock
+    APART = 64      # bytes of a cache line: what the calling thread writes at each visit is in none that all read
 
 
 cdef struct Interrupt:
-    int told            # by the calling thread to all: a signal's handler has raised, its exception is set
     int visits          # of the calling thread since it looked at the clock
     double asked        # when Python was asked, in seconds
+    char before[APART]
+    int told            # by the calling thread to all: a signal's handler has raised, its exception is set
+    char after[APART]
 
 
 cdef inline Interrupt listen() noexcept nogil:
