@@ -4,11 +4,13 @@
 # A row of voxels is covered by chunks of LANES; lanes outside the support carry s = inf, which every profile maps to 0.
 
 from libc.math cimport ceil, fabs, floor, INFINITY
+from libc.string cimport memset
 from profile cimport Profile, REAL_MAX, exp_nonpositive, real
 
 cdef enum:
     LANES = 16      # voxels of a chunk
     CHUNKS = 128    # chunks of a block
+    ROOM = CHUNKS + LANES   # for them, noted LANES at a time
 
 
 cdef struct Geometry:   # packed and checked by gridgrad/kernels/abi.py
@@ -75,12 +77,12 @@ cdef struct Support:
     long long rows          # of the store; row y of the grid is its row y mod rows
     long long x, y, z       # where next_block goes on
     long long n             # chunks in the block
-    long long offset[CHUNKS]    # first voxel of a chunk inside its channel of the store
-    long long at_z[CHUNKS]      # where a chunk begins in the tables along z
-    real xi_x[CHUNKS]
-    real xi_y[CHUNKS]
-    real s_xy[CHUNKS]
-    real core_xy[CHUNKS]
+    long long offset[ROOM]      # first voxel of a chunk inside its channel of the store
+    long long at_z[ROOM]        # where a chunk begins in the tables along z
+    real xi_x[ROOM]
+    real xi_y[ROOM]
+    real s_xy[ROOM]
+    real core_xy[ROOM]
 
 
 cdef struct Chunk:          # LANES voxels along z: what they share, and the tables along z from their first on
@@ -157,6 +159,7 @@ cdef inline bint place(Support* a, const double* r, double radius, long long x_b
     for y in range(a.count[1]):
         a.y_start[y] = row * a.grid.points[2]
         row = row + 1 if row + 1 < a.rows else 0
+    memset(a.y_start + a.count[1], 0, LANES * sizeof(long long))    # next_rows reads LANES at a time
     centre = (r[2] - a.grid.origin[2]) / a.grid.resolution
     a.per_radius = per_radius_of(radius)
     per_radius = min(a.per_radius, 1e15)    # no point is known better than to 1e-15 angstrom; xi stays finite
@@ -188,6 +191,52 @@ cdef inline bint place(Support* a, const double* r, double radius, long long x_b
     return True
 
 
+cdef inline long long next_rows(Support* a) noexcept nogil:
+    # next_block where the support has one chunk along z: in a plane, its rows are neighbours
+    cdef long long x = a.x, y = a.y, n = 0, n_x = a.count[0], n_y = a.count[1], plane_size = a.rows * a.grid.points[2]
+    cdef long long end, row, plane
+    cdef const real* s_y = a.s[1]
+    cdef const real* core_y = a.core[1]
+    cdef const real* xi_y = a.xi[1]
+    cdef const long long* y_start = a.y_start
+    cdef real s_x, core_x, xi_x, cutoff_s = a.profile.cutoff_s
+    cdef int l
+    while x < n_x and n < CHUNKS:
+        s_x = a.s[0][x]
+        core_x = a.core[0][x]
+        xi_x = a.xi[0][x]
+        plane = (a.first[0] + x - a.x_store) * plane_size + a.z_start[0]
+        end = n_y
+        while y < end and not s_x + s_y[y] <= cutoff_s:
+            y += 1
+        while y < end and not s_x + s_y[end - 1] <= cutoff_s:
+            end -= 1
+        end = min(end, y + CHUNKS - n)
+        row = y
+        while row < end:    # what is noted beyond `end` is overwritten or not read
+            for l in range(LANES):
+                a.offset[n + l] = plane + y_start[row + l]
+            for l in range(LANES):
+                a.at_z[n + l] = 0
+            for l in range(LANES):
+                a.xi_x[n + l] = xi_x
+            for l in range(LANES):
+                a.xi_y[n + l] = xi_y[row + l]
+            for l in range(LANES):
+                a.s_xy[n + l] = s_x + s_y[row + l]
+            for l in range(LANES):
+                a.core_xy[n + l] = core_x * core_y[row + l]
+            n += min(end - row, <long long>LANES)
+            row += LANES
+        y = end
+        if n < CHUNKS or y == n_y:
+            y = 0
+            x += 1
+    a.x = x
+    a.y = y
+    return n
+
+
 cdef inline bint next_block(Support* a) noexcept nogil:
     # The next up to CHUNKS chunks of the support, x outermost, z innermost. False: none left.
     # Every chunk is noted; one beyond the cutoff is overwritten by the next.
@@ -200,6 +249,9 @@ cdef inline bint next_block(Support* a) noexcept nogil:
     cdef const long long* y_start = a.y_start
     cdef const long long* z_start = a.z_start
     cdef real s_x, core_x, xi_x, cutoff_s = a.profile.cutoff_s
+    if n_z == 1:
+        a.n = next_rows(a)
+        return a.n > 0
     while x < a.count[0] and n < CHUNKS:
         s_x = a.s[0][x]
         core_x = a.core[0][x]

@@ -11,7 +11,7 @@ from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of,
                     is_nan, n_weights, sharing_radius, terms_of, weights_of)
 from block cimport Vector, WIDTH, ZERO, fill_phi, fill_phi_s, load, only_where, prefetch, total, vector_of
 from gather cimport accumulate, any_weight, gather_each, gather_groups
-from order cimport sort_by_cell
+from order cimport is_large, sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
 
@@ -104,10 +104,11 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
     cdef const real* weights = weights_of(call.atoms.weights, &call.atoms, terms.i, terms.k_begin)
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
     cdef const real* grid = call.grad_density + (terms.b * call.atoms.n_types + terms.k_begin) * volume
+    cdef bint far = grad_weights == NULL and is_large(&a.grid)      # a channel stays in no cache
     if not place(a, terms.r, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
-        if grad_weights == NULL:        # the profiles are computed meanwhile
+        if far:     # the profiles are computed meanwhile
             for k in range(terms.k_end - terms.k_begin):
                 if weights == NULL or weights[k] != 0:
                     prefetch(grid + k * volume, a)

@@ -208,8 +208,9 @@ cdef inline void write_rows(Workspace* space, const ToGrid* call, Item* item, lo
     item.written = max(item.written, end)
 
 
-cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, Item* item) noexcept nogil:
-    # adds the terms to the item
+cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, Item* item,
+                          int derivative) noexcept nogil:
+    # adds the terms to the item; derivative: a constant where this is called, so that loops for others are left out
     cdef Support* a = &space.support
     cdef const Atoms* atoms = &call.atoms
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
@@ -230,29 +231,29 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
         return
     memset(&u, 0, sizeof(Direction))    # what the compiler computes of them in advance is slow if it is subnormal
     memset(&v, 0, sizeof(Direction))
-    if call.derivative == 2:
+    if derivative == 2:
         u = direction_of(&call.u, atoms, terms, a.grid.radius_scale)
         u.moves = u.moves and has_slope(&a.profile)
-    if call.derivative > 0:
+    if derivative > 0:
         v = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
         v.moves = v.moves and has_slope(&a.profile)
     while next_block(a):
-        if call.derivative == 0 or (call.derivative == 1 and v_weights != NULL):
+        if derivative == 0 or (derivative == 1 and v_weights != NULL):
             fill_phi(space)
-        if v.moves and (call.derivative == 1 or u_weights != NULL):
+        if v.moves and (derivative == 1 or u_weights != NULL):
             fill_phi_v(space, &v, space.phi_v)
         if u.moves and v_weights != NULL:
             fill_phi_v(space, &u, space.phi_u)
-        if call.derivative == 2 and (u.moves or v.moves):       # the other one counts as zero, which hides no NaN
+        if derivative == 2 and (u.moves or v.moves):       # the other one counts as zero, which hides no NaN
             fill_phi_uv(space, &u, &v)
         for k in range(terms.k_end - terms.k_begin):
             weight = weights[k] if weights != NULL else <real>1
             u_weight = u_weights[k] if u_weights != NULL else <real>0
             v_weight = v_weights[k] if v_weights != NULL else <real>0
-            if call.derivative == 0:
+            if derivative == 0:
                 if weight != 0:
                     add_block(space.phi, weight, space.phi, 0, a, item.target + k * item.stride)
-            elif call.derivative == 1:
+            elif derivative == 1:
                 if v.moves and weight != 0:     # w phi_v + v_w phi
                     add_block(space.phi_v, weight, &space.phi[0] if v_weights != NULL else &space.phi_v[0], v_weight, a,
                               item.target + k * item.stride)
@@ -295,7 +296,12 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
             row = point_below(grid, 1, terms.r[1]) - call.rows_below
             if row >= item.written + ROWS:
                 write_rows(space, call, &item, row)
-        add_atom(space, call, &terms, &item)
+        if call.derivative == 0:
+            add_atom(space, call, &terms, &item, 0)
+        elif call.derivative == 1:
+            add_atom(space, call, &terms, &item, 1)
+        else:
+            add_atom(space, call, &terms, &item, 2)
     if item.written < grid.points[1]:
         write_rows(space, call, &item, grid.points[1])
     if call.rows > 0:

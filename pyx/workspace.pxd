@@ -167,7 +167,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window_siz
         padded[axis] = (grid.points[axis] + LANES - 1) // LANES * LANES
         total += 3 * padded[axis]
     # the tables, then one y_start per row, one z_start and one s_min per chunk along z
-    if not reserve_tables(space, total * sizeof(real) + padded[1] * sizeof(long long)
+    if not reserve_tables(space, total * sizeof(real) + (padded[1] + LANES) * sizeof(long long)
                           + padded[2] // LANES * (sizeof(long long) + sizeof(real))):
         close_workspace(space)
         return NULL
@@ -179,7 +179,7 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window_siz
         advise_huge_pages(space.window, window_size * sizeof(real))
         memset(space.window, 0, window_size * sizeof(real))
     a.y_start = <long long*>(a.table + total)
-    a.z_start = a.y_start + padded[1]
+    a.z_start = a.y_start + padded[1] + LANES   # of which next_rows reads LANES at a time
     a.s_min = <real*>(a.z_start + padded[2] // LANES)
     next_table = a.table
     for axis in range(3):

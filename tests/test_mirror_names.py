@@ -29,7 +29,7 @@ DIFFERENCES = (
     (
         "support",
         "pyx",
-        {"fill_axis", "next_block", "chunk_of", "reach_along"},
+        {"fill_axis", "next_rows", "next_block", "chunk_of", "reach_along"},
         "blocks of chunks over tables, one an axis",
     ),
     (
