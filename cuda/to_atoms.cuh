@@ -264,8 +264,13 @@ __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geo
         grad_weights = call.grad_weights + terms.i * atoms.n_types + terms.k_begin;
     if (is_nan(r, terms.radius) || (has_slope(scalars.profile) && !is_known(call.v, atoms, terms))) {
         fill_gradients(call, terms, REAL_NAN, sums, grad_weights);
-    } else if (!(terms.radius > 0)) {
-        fill_gradients(call, terms, 0, sums, grad_weights);
+    } else if (!(terms.radius > 0)) { // and it does not count
+        real value = 0;
+        for (int axis = 0; axis < 3; ++axis) {
+            const double x = (double)r[axis] - center_of(atoms, grid.center, (int)terms.b, axis);
+            value = x == x ? value : REAL_NAN;
+        }
+        fill_gradients(call, terms, value, sums, grad_weights);
     } else if (call.second) {
         backward_backward_atom(call, grid, scalars, terms, sums, grad_weights);
     } else {
