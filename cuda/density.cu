@@ -3,6 +3,7 @@
 // Compiled once per precision (-DREAL) and architecture; gridgrad.kernels.gpu chooses. The arguments are those of
 // gridgrad/kernels/abi.py: addresses of contiguous, validated arrays, 0 where absent; an output that is absent is not
 // computed. B examples, N atoms, T types.
+#include "prepare.cuh"
 #include "to_grid.cuh"
 #include "to_atoms.cuh"
 
@@ -15,15 +16,18 @@
 #define ATOMS {coords, index, weights, radii, offsets, centers, n_examples, n_atoms, n_types, radius_example_stride, \
                grid.radius_by_type != 0, fault}
 
+#define PREPARED {bits, channels, (int)n_parts}
+
 LAUNCH(density, DENSITY_THREADS, tile_x(DENSITY_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
 density(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
         const double *centers,
         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
-        long long radius_example_stride, real *density, int *fault)
+        long long radius_example_stride, real *density, const unsigned *bits, const unsigned *channels,
+        long long n_parts, int *fault)
 {
     // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
-    to_grid<0>(ToGrid{ATOMS, {}, {}, density}, grid);
+    to_grid<0>(ToGrid{ATOMS, {}, {}, PREPARED, density}, grid);
 }
 
 LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
@@ -32,10 +36,12 @@ density_tangent(const real *coords, const long long *index, const real *weights,
                 const long long *offsets, const double *centers, const real *grad_grad_coords,
                 const real *grad_grad_weights, const real *grad_grad_radii,
                 const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
-                long long radius_example_stride, real *grad_grad_density, int *fault)
+                long long radius_example_stride, real *grad_grad_density, const unsigned *bits,
+                const unsigned *channels, long long n_parts, int *fault)
 {
     // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
-    to_grid<1>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, grad_grad_density}, grid);
+    to_grid<1>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, PREPARED,
+                      grad_grad_density}, grid);
 }
 
 LAUNCH(density_tangent_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
@@ -45,10 +51,11 @@ density_tangent_tangent(const real *coords, const long long *index, const real *
                         const real *u_coords, const real *u_weights, const real *u_radii,
                         const real *v_coords, const real *v_weights, const real *v_radii,
                         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
-                        long long n_types, long long radius_example_stride, real *density_uv, int *fault)
+                        long long n_types, long long radius_example_stride, real *density_uv, const unsigned *bits,
+                        const unsigned *channels, long long n_parts, int *fault)
 {
     // Write the (B, T, X, Y, Z) second derivative of the density along u and v: sum_i w phi_uv + u_w phi_v + v_w phi_u.
-    to_grid<2>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, density_uv}, grid);
+    to_grid<2>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, PREPARED, density_uv}, grid);
 }
 
 LAUNCH(density_backward, ATOM_THREADS)
@@ -110,4 +117,16 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
     block_sum<SUM_THREADS>(sum);
     if (threadIdx.x == 0)
         grad_radii[blockIdx.x] = (real)sum[0];
+}
+
+LAUNCH(weight_bits, BITS_THREADS)
+extern "C" __global__ void __launch_bounds__(BITS_THREADS)
+weight_bits(const real *weights, const real *u_weights, const real *v_weights, const long long *offsets,
+            long long n_examples, long long n_atoms, long long n_types, long long n_parts, unsigned *bits,
+            unsigned *channels)
+{
+    // Write what Prepared tells of the weights and of those of the directions.
+    const Atoms atoms = {nullptr, nullptr, weights, nullptr, offsets, nullptr, n_examples, n_atoms, n_types, 0,
+                         false, nullptr};
+    find_weight_bits(atoms, u_weights, v_weights, (int)n_parts, bits, channels);
 }

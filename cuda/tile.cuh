@@ -59,6 +59,14 @@ struct Tile { // in shared memory
     real u_radius[LISTED]; // -2 u_R of the listed atoms, apart: a Listed is a power of two
 };
 
+struct Prepared { // what was found before by the kernels of prepare.cuh; absent: a tile looks for itself
+    const unsigned *__restrict__ bits; // (N, W), words of 32 channels: where an atom counts, directions included
+    const unsigned *__restrict__ channels; // (B, n_parts, 2, W): where any atom of a part of them counts, and is NaN
+    int n_parts;
+};
+
+__device__ __forceinline__ int words_of(const Atoms &atoms) { return ((int)atoms.n_types + 31) / 32; }
+
 __device__ __forceinline__ real gap(real low, real high)
 {
     // distance of 0 from [low, high]
@@ -214,8 +222,8 @@ __device__ __forceinline__ unsigned bits_of(const Atoms &atoms, const real *u_we
     return __ballot_sync(0xffffffffu, bit);
 }
 
-__device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const real *u_weights, const real *v_weights,
-                                          int k_begin, int count)
+__device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const Prepared &prepared,
+                                          const real *u_weights, const real *v_weights, int k_begin, int count)
 {
     // tile.bits of the listed atoms and channels [k_begin, k_begin + 32)
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -225,6 +233,12 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
             const long long k = atoms.index[tile.first + tile.ordinal[j]] - k_begin;
             tile.bits[j] = k >= 0 && k < 32 ? 1u << k : 0;
         }
+    } else if (prepared.bits != nullptr) {
+        const int left = (int)atoms.n_types - k_begin; // channels, from which addresses are made
+        const unsigned *bits = prepared.bits + k_begin / 32;
+        for (int j = threadIdx.x; j < count; j += blockDim.x)
+            tile.bits[j] =
+                bits[(tile.first + tile.ordinal[j]) * words_of(atoms)] & (left < 32 ? (1u << left) - 1 : ~0u);
     } else {
         for (int j = warp; j < count; j += blockDim.x / 32) {
             const unsigned bits = bits_of(atoms, u_weights, v_weights, tile.first + tile.ordinal[j], k_begin);
@@ -259,8 +273,42 @@ __device__ __forceinline__ void search_nan(Tile &tile, const real *weights, int 
             mark_nan(tile, (int)(at % n_types) - k_begin);
 }
 
-__device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const real *u_weights,
-                                              const real *v_weights, int k_begin)
+__device__ __forceinline__ void read_nan(Tile &tile, const Atoms &atoms, const Prepared &prepared, int k_begin)
+{
+    // the same, found before
+    const int words = words_of(atoms), first = k_begin / 32;
+    const int some = words - first < NAN_CHANNELS / 32 ? words - first : NAN_CHANNELS / 32;
+    for (int at = threadIdx.x; at < prepared.n_parts * some; at += blockDim.x) {
+        const long long row = (tile.b * prepared.n_parts + at / some) * 2 + 1;
+        const unsigned nan = prepared.channels[row * words + first + at % some];
+        if (nan != 0)
+            atomicOr(&tile.nan_bits[at % some], nan);
+    }
+}
+
+__device__ __forceinline__ bool is_counted(const Tile &tile, const Atoms &atoms, const Prepared &prepared,
+                                           const real *u_weights, const real *v_weights, int k)
+{
+    // some atom of the example counts in channel k
+    if (prepared.channels != nullptr) {
+        for (int part = 0; part < prepared.n_parts; ++part) {
+            const long long row = (tile.b * prepared.n_parts + part) * 2;
+            if (prepared.channels[row * words_of(atoms) + k / 32] >> k % 32 & 1)
+                return true;
+        }
+        return false;
+    }
+    for (int j = 0; j < tile.n; ++j) {
+        const long long i = tile.first + j;
+        if (has_weight(atoms, v_weights, i, k, k + 1)
+            || (u_weights != nullptr && has_weight(atoms, u_weights, i, k, k + 1)))
+            return true;
+    }
+    return false;
+}
+
+__device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, const Prepared &prepared,
+                                              const real *u_weights, const real *v_weights, int k_begin)
 {
     // tile.nan_bits: channels [k_begin, k_begin + NAN_CHANNELS) in which any atom of the example makes everything NaN,
     // by a weight, a direction's included, or by a radius by type that counts. Complete after the barrier of find_bits
@@ -271,19 +319,18 @@ __device__ __forceinline__ void find_nan_bits(Tile &tile, const Atoms &atoms, co
     __syncthreads();
     if (atoms.weights == nullptr)
         return;
-    search_nan(tile, atoms.weights, n_types, k_begin);
-    search_nan(tile, u_weights, n_types, k_begin);
-    search_nan(tile, v_weights, n_types, k_begin);
+    if (prepared.channels != nullptr) {
+        read_nan(tile, atoms, prepared, k_begin);
+    } else {
+        search_nan(tile, atoms.weights, n_types, k_begin);
+        search_nan(tile, u_weights, n_types, k_begin);
+        search_nan(tile, v_weights, n_types, k_begin);
+    }
     for (int k = k_begin + threadIdx.x; atoms.radius_by_type && k < n_types; k += blockDim.x) {
         const real radius = atoms.radii[radius_slot(atoms, tile.b, 0, k)];
-        for (int j = 0; !(radius > 0) && j < tile.n; ++j) {
-            const long long i = tile.first + j;
-            if (has_weight(atoms, v_weights, i, k, k + 1)
-                || (u_weights != nullptr && has_weight(atoms, u_weights, i, k, k + 1))) {
-                good_radius(atoms, radius);
-                mark_nan(tile, k - k_begin);
-                break;
-            }
+        if (!(radius > 0) && is_counted(tile, atoms, prepared, u_weights, v_weights, k)) {
+            good_radius(atoms, radius);
+            mark_nan(tile, k - k_begin);
         }
     }
 }

@@ -7,6 +7,7 @@ struct ToGrid {
     Atoms atoms;
     Tangents u; // second derivative only
     Tangents v; // derivatives only
+    Prepared prepared;
     real *__restrict__ out; // (B, T, X, Y, Z)
 };
 
@@ -148,7 +149,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
         real sums[GROUP][VOXELS] = {};
         real per_radius = 0, u_radius = 0, v_radius = 0;
         if (k_begin % NAN_CHANNELS == 0)
-            find_nan_bits(tile, atoms, call.u.weights, call.v.weights, k_begin);
+            find_nan_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
             const long long slot = radius_slot(atoms, tile.b, 0, k_begin);
             per_radius = per_radius_of(atoms.radii[slot] * scalars.radius_scale);
@@ -165,7 +166,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                 found = -1;
             }
             if (found != k_begin / 32)
-                find_bits(tile, atoms, call.u.weights, call.v.weights, k_begin / 32 * 32, count);
+                find_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, k_begin / 32 * 32, count);
             for (int base = 0; base < count; base += 32) {
                 const int j = base + lane;
                 if (found == -1 || by_channel) {

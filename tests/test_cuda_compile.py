@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gridgrad.kernels.abi import KERNELS
+from gridgrad.kernels.abi import GPU_KERNELS
 from gridgrad.kernels.gpu import cubins, nvrtc
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
@@ -32,7 +32,7 @@ def fresh(monkeypatch, tmp_path):
 @pytest.mark.parametrize("real", ptxas_table.REALS)
 def test_compiles(real, architecture):
     found = ptxas_table.resources(real, architecture)
-    assert {row.kernel for row in found} == set(KERNELS)
+    assert {row.kernel for row in found} == set(GPU_KERNELS)
     for row in found:
         print(row)
         assert row.registers > 0

@@ -5,6 +5,7 @@ order has to notice. tools/sanitize_cuda.sh runs this file with AddressSanitizer
 """
 
 import ctypes
+import itertools
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from gridgrad.kernels import cpu
 if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
 from cuda_on_cpu import build
-from cuda_on_cpu.shim_kernels import ShimKernels
+from cuda_on_cpu.shim_kernels import ALWAYS, ShimKernels
 
 LONG = int(os.environ.get("GRIDGRAD_SCHEDULES", "0"))
 ORDERS = ["backward", *map(str, range(LONG or 4))]
@@ -90,13 +91,21 @@ class Call:
         return found
 
 
+WAYS = (None, ALWAYS)
+"""Limits of what is found before the tiles."""
+
+
 @pytest.fixture
 def shim(monkeypatch):
-    """The CUDA kernels, and a function that sets the order of threads."""
-    for name in cpu.KERNELS:
-        monkeypatch.setitem(cpu.KERNELS, name, ShimKernels(name))
+    """Function that switches to the CUDA kernels, others than those of cuda/, in an order of threads and a way."""
     monkeypatch.setenv("SHIM_THREADS", "1")
-    return lambda order: monkeypatch.setenv("SHIM_SCHEDULE", order)
+
+    def switch(order, way=None, loaded=None):
+        monkeypatch.setenv("SHIM_SCHEDULE", order)
+        for name in ["float32"] if loaded else cpu.KERNELS:
+            monkeypatch.setitem(cpu.KERNELS, name, ShimKernels(name, loaded, way))
+
+    return switch
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -105,10 +114,10 @@ def test_same_bits_in_every_order(shim, name, dtype):
     call = Call(name, dtype)
     shim("forward")
     expected = call.outputs()
-    for order in ORDERS:
-        shim(order)
+    for order, way in itertools.product(ORDERS, WAYS):
+        shim(order, way)
         for output, value in call.outputs().items():
-            assert_same_bits(value, expected[output], f"{name}, order {order}: {output}")
+            assert_same_bits(value, expected[output], f"{name}, order {order}, {way}: {output}")
 
 
 def test_unknown_order_is_refused(tmp_path):
@@ -150,19 +159,19 @@ def without(barrier, folder):
 
 @pytest.mark.skipif(not LONG, reason="minutes of compiling: GRIDGRAD_SCHEDULES=1000")
 @pytest.mark.parametrize("barrier", BARRIERS, ids=lambda barrier: f"{barrier[0]}-{barrier[1]}")
-def test_every_barrier_is_needed(shim, barrier, tmp_path, monkeypatch):
+def test_every_barrier_is_needed(shim, barrier, tmp_path):
     """Without it, some order gives other bits."""
     calls = {name: Call(name, torch.float32) for name in CASES}
     shim("forward")
     expected = {name: call.outputs() for name, call in calls.items()}
-    monkeypatch.setitem(cpu.KERNELS, "float32", ShimKernels("float32", without(barrier, tmp_path)))
-    for order in ("forward", "backward", *map(str, range(30))):
-        shim(order)
+    loaded = without(barrier, tmp_path)
+    for order, way in itertools.product(("forward", "backward", *map(str, range(30))), WAYS):
+        shim(order, way, loaded)
         for name, call in calls.items():
             for output, value in call.outputs().items():
                 try:
                     assert_same_bits(value, expected[name][output])
                 except AssertionError:
-                    print(f"noticed by {name}, order {order}: {output}")
+                    print(f"noticed by {name}, order {order}, {way}: {output}")
                     return
     pytest.fail("no order noticed")

@@ -1,11 +1,13 @@
 """gridgrad.kernels.gpu.streams on the stand-in driver: torch's streams, bridged or launched on, and captures."""
 
 import ctypes
+import weakref
 
 import pytest
 import torch
 from cuda_on_cpu import standin
 from cuda_on_cpu.scene import Scene, kernels
+from cuda_on_cpu.shim_kernels import ALWAYS
 
 from gridgrad.kernels.gpu import streams as gpu
 
@@ -140,6 +142,78 @@ def test_a_launch_that_fails_is_joined(devices, journal, torch_streams, handles,
     else:
         first, last = waits
         assert first.other == handles[0] and (last.stream, last.other) == (handles[0], first.stream)
+
+
+class Memory:
+    """torch.empty, as far as TorchStreams uses it, in the host's memory, which is the stand-in's."""
+
+    def __init__(self, journal):
+        self.journal, self.new, self.given, self.freed_after = journal, torch.empty, [], []
+
+    def empty(self, n_bytes, dtype, device):
+        assert device == torch.device("cuda", 0)
+        memory = self.new(n_bytes, dtype=dtype).fill_(0xA5)
+        self.given.append(n_bytes)
+        weakref.finalize(memory, lambda: self.freed_after.append(len(self.journal.read())))
+        return memory
+
+
+@pytest.fixture
+def memory(monkeypatch, journal):
+    """What torch's allocator gave, and how many calls of the driver came before it was given back."""
+    found = Memory(journal)
+    monkeypatch.setattr(torch, "empty", found.empty)
+    return found
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["launched", "captured"])
+def test_what_is_found_before_the_tiles(devices, journal, torch_streams, handles, memory, captured):
+    """On the stream of the tiles and before them, in memory of torch's that is kept until all is launched."""
+    streams, enter = torch_streams
+    scene, run = Scene(), kernels(devices[0], streams=streams, limits=ALWAYS)
+    enter(handles[0])
+    run.density(*scene.vector_arguments())
+    scene.check()
+    before, freed = len(journal.read()), len(memory.freed_after)
+    scene.density.fill_(-7)
+    if captured:
+        assert journal.library.cuStreamBeginCapture_v2(ctypes.c_void_p(handles[0]), 0) == 0
+    run.density(*scene.vector_arguments())
+    if captured:
+        assert journal.library.cuStreamEndCapture(ctypes.c_void_p(handles[0]), ctypes.byref(ctypes.c_void_p())) == 0
+    scene.check()
+    launches = [entry for entry in journal.read()[before:] if entry.what == b"launch"]
+    assert [entry.name for entry in launches] == [b"weight_bits", b"density"]
+    assert [entry.capture > 0 for entry in launches] == [captured] * 2
+    assert len({entry.stream for entry in launches}) == 1
+    assert launches[0].grid == 3  # parts of two atoms
+    assert len(memory.given) == 2
+    assert memory.freed_after[freed:] == [len(journal.read())]
+
+
+def test_no_memory_for_it(devices, journal, torch_streams, handles, monkeypatch):
+    """Torch's error, before anything is launched or waited for."""
+    streams, enter = torch_streams
+    scene, run = Scene(), kernels(devices[0], streams=streams, limits=ALWAYS)
+    enter(handles[0])
+
+    def empty(*_, **__):
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(torch.OutOfMemoryError, match="none left"):
+        run.density(*scene.vector_arguments())
+    assert journal.read("launch", "record", "wait") == [] and journal.stack_depth() == 0
+
+
+def test_a_small_call_is_one_launch(devices, journal, torch_streams, memory):
+    streams, enter = torch_streams
+    scene = Scene()
+    enter(0)
+    kernels(devices[0], streams=streams).density(*scene.vector_arguments())
+    scene.check()
+    assert [entry.name for entry in journal.read("launch")] == [b"density"]
+    assert memory.given == []
 
 
 def test_gpu_kernels_and_check(through, monkeypatch):

@@ -126,9 +126,18 @@ def test_arguments(kernel):
     if kernel.visits_atoms:
         assert pyx.pop() == ("int", "n_threads")
         assert cuda.pop() == ("*", "fault")
+        if kernel.block == abi.TILE:
+            prepared = [(CUDA_TYPES[form], name) for name, form in abi.PREPARED.items()]
+            assert [cuda.pop() for _ in prepared][::-1] == prepared
         cuda = [(kind, "geometry" if name == "grid" else name) for kind, name in cuda]
     assert pyx == [(PYX_TYPES[form], name) for name, form in kernel.formats.items()]
     assert cuda == [(CUDA_TYPES[form], name) for name, form in kernel.formats.items()]
+
+
+@pytest.mark.parametrize("name", abi.GPU_KERNELS.keys() - abi.KERNELS.keys())
+def test_arguments_of_what_the_gpu_does_before(name):
+    formats = abi.GPU_KERNELS[name].formats
+    assert declared(CU, f"\n{name}") == [(CUDA_TYPES[form], argument) for argument, form in formats.items()]
 
 
 def compile_pyx(contract, folder):

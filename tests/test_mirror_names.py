@@ -15,7 +15,10 @@ ALONE = {
         "order": "in which atoms are visited, so that neighbours share what is in a cache",
         "interrupt": "a launch returns at once and cannot be stopped",
     },
-    "cuda": {"tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn"},
+    "cuda": {
+        "tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn",
+        "prepare": "what tiles find in common; on the CPU list_atoms of to_grid.pxd",
+    },
 }
 """Files without a counterpart."""
 DIFFERENCES = (
@@ -62,8 +65,12 @@ DIFFERENCES = (
         {"add_to_grid", "add_to_window", "write_rows"},
         "where a thread adds up what it writes; on the GPU in registers",
     ),
-    ("to_grid", "cuda", {"corner_of", "store"}, "a thread writes what it holds in registers"),
-    ("to_grid", "cuda", {"profile_along"}, "phi_u, phi_v and phi_uv of a voxel; fill_phi_v and fill_phi_uv of a block"),
+    (
+        "to_grid",
+        "cuda",
+        {"corner_of", "store", "profile_along"},
+        "a thread writes what it holds in registers, and has phi_u, phi_v and phi_uv of a voxel",
+    ),
     (
         "to_atoms",
         "pyx",
@@ -96,6 +103,7 @@ DIFFERENCES = (
         {"own_copy", "check_integers", "read_atoms", "tangents"},
         "structs from addresses, checked; initialisers in CUDA",
     ),
+    ("density", "cuda", {"weight_bits"}, "launches before that of the tiles"),
     ("density", "pyx", {"levels_here", "n_levels"}, "what the processor has; the driver tells it of a GPU"),
 )
 """File, the side that has them, functions, and why the other side has none."""

@@ -26,6 +26,7 @@ import sass
 import torch
 
 import gridgrad as gg
+from gridgrad.kernels.gpu.preparation import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = Path(__file__).with_suffix(".json")
@@ -98,11 +99,16 @@ CASES = {
 RUN = """
 import sys
 sys.path[:0] = {path!r}
-from cuda_on_cpu import plugin
+from cuda_on_cpu.shim_kernels import ShimKernels
+from gridgrad.kernels import cpu
 import gpu_prediction
-plugin.pytest_configure()
+cpu.KERNELS["float32"] = ShimKernels("float32", limits=gpu_prediction.LIMITS)
 gpu_prediction.CASES[{case!r}].call(**gpu_prediction.workload(1, "cpu"))
 """
+
+
+# of one example, which is counted, as if it were among the others of the batch
+LIMITS = Limits(weights=Limits().weights // BATCH)
 
 
 def workload(batch, device):
@@ -138,9 +144,13 @@ TO_GRID = {
     "voxels": Loop("to_grid.cuh", r"core = real_exp", 4),
     "around": Loop("to_grid.cuh", r"todo = __ballot_sync"),
     "listing": Loop("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
-    "bits": Loop("tile.cuh", r"__ballot_sync\(0xffffffffu, bit\)"),
+    "bits": Loop("tile.cuh", r"unsigned bits = bits_of\("),
     "NaN": Loop("tile.cuh", r"zero \+= weights", 4),
     "warps": Loop("density.cu", r"to_grid<"),
+}
+BEFORE = {  # the tiles: weight_bits
+    "weights": Loop("prepare.cuh", r"any \|= counting", 2),
+    "weights' warps": Loop("density.cu", r"find_weight_bits\("),
 }
 TO_ATOMS = {
     "voxels": Loop("support.cuh", r"v\.s = square"),
@@ -150,7 +160,7 @@ TO_ATOMS = {
 
 
 def _family(kernel):
-    return TO_ATOMS if kernel.startswith("density_backward") else TO_GRID
+    return TO_ATOMS if kernel.startswith("density_backward") else TO_GRID | BEFORE
 
 
 def _lines(folder, name, pattern):
@@ -232,8 +242,21 @@ def loop_sizes(kernels, kernel, one_channel=False):
     found = {name: statistics.median_high(size) if size else 0 for name, size in sizes.items()}
     if _family(kernel) is TO_ATOMS:
         found["voxels"] = min(sizes["voxels"]) if one_channel else max(sizes["voxels"])
-    variants = 2 if _family(kernel) is TO_GRID else 1  # store patterns
-    return found | {"warps": (len(code) - sum(map(sum, sizes.values()))) / variants}
+    rest = len(code) - sum(map(sum, sizes.values()))
+    if _family(kernel) is TO_ATOMS:
+        return found | {"warps": rest}
+    return found | {"warps": rest / 2} | _sizes_before(kernels)  # two store patterns
+
+
+def _sizes_before(kernels):
+    # weight_bits has a variant for each pair of directions that is there or not; no case has their weights
+    code, labels = kernels["weight_bits"]
+    turns = [end - begin + 1 for begin, end in sass.loops(code, labels) if _votes(code[begin : end + 1]) == 2]
+    return {"weights": min(turns), "weights' warps": (len(code) - sum(turns)) / len(turns)}
+
+
+def _votes(code):
+    return sum("VOTE" in text for text in code)
 
 
 def _one_channel(case):

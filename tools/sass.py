@@ -16,7 +16,7 @@ import tempfile
 
 from ptxas_table import ARCHITECTURES
 
-from gridgrad.kernels.abi import KERNELS
+from gridgrad.kernels.abi import GPU_KERNELS
 from gridgrad.kernels.gpu import cubins, nvrtc
 
 EXPONENTIAL = "MUFU.EX2"  # of the core of the profile: what marks the loop over voxels
@@ -81,7 +81,7 @@ def compiled(architecture, real="float"):
     sources = cubins.sources()
     options = [*cubins.options(real), f"--gpu-architecture=sm_{architecture}"]
     image = nvrtc.load().compile(sources[cubins.MAIN], cubins.MAIN, options, sources)[0]
-    return {name: code for name, code in disassemble(image).items() if name in KERNELS}
+    return {name: code for name, code in disassemble(image).items() if name in GPU_KERNELS}
 
 
 def main():
@@ -95,7 +95,7 @@ def main():
     )
     print("| kernel | " + " | ".join(f"sm_{architecture}" for architecture in columns) + " |")
     print("|---|" + "---|" * len(columns))
-    for name in KERNELS:
+    for name in GPU_KERNELS:
         cells = []
         for kernels in columns.values():
             sizes = ", ".join(str(end - begin + 1) for begin, end in voxel_loops(*kernels[name]))

@@ -100,8 +100,11 @@ GRADIENTS = ("grad_coords", "grad_weights", "grad_radii")
 FAULTS = ("index", "radius", "example")
 """The words to which the argument ``fault`` points: an index >= T was seen; a radius <= 0; an atom in no example."""
 
-TILE, ATOM, SUM = "tile", "atom", "sum"
-"""What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output."""
+TILE, ATOM, SUM, PART = "tile", "atom", "sum", "part"
+"""What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output, a part of the atoms of
+an example."""
+PREPARED = {"bits": "P", "channels": "P", "n_parts": "q"}
+"""Arguments of the kernels of tiles on the GPU, after those of both texts: what was found before, or 0."""
 MAX_BLOCKS = 2**31 - 1
 MAX_CENTERS = MAX_BLOCKS // 3
 """Of grids that have one each: the GPU counts their numbers in 32 bits."""
@@ -149,7 +152,7 @@ class Kernel(NamedTuple):
         Its name.
     formats : dict of str
         Names of the arguments and their formats for `struct`.
-    block : {"tile", "atom", "sum"}
+    block : {"tile", "atom", "sum", "part"}
         See `TILE`.
     """
 
@@ -165,7 +168,8 @@ class Kernel(NamedTuple):
     @property
     def gpu_format(self) -> str:
         """str: The arguments of cuda/density.cu for `struct`, natively aligned."""
-        return "".join(self.formats.values()) + "P" * self.visits_atoms
+        prepared = PREPARED.values() if self.block == TILE else ()
+        return "".join((*self.formats.values(), *prepared)) + "P" * self.visits_atoms
 
     def blocks(self, launch: Launch) -> Callable[[Sequence], int]:
         """Return the function that counts the blocks of a launch.
@@ -193,7 +197,10 @@ class Kernel(NamedTuple):
             x, y, z = _POINTS.unpack_from(arguments[at["geometry"]], _POINTS_OFFSET)
             return -(-x // launch.x) * -(-y // launch.y) * -(-z // launch.z) * arguments[at["n_examples"]]
 
-        of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles}[self.block]
+        def of_parts(arguments: Sequence) -> int:
+            return arguments[at["n_examples"]] * arguments[at["n_parts"]]
+
+        of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles, PART: of_parts}[self.block]
 
         def count(arguments: Sequence) -> int:
             blocks = of(arguments)
@@ -229,6 +236,12 @@ KERNELS = {
     )
 }
 """Every kernel, by name. The names of the arguments are those in pyx/density.pyx and cuda/density.cu."""
+
+_WEIGHTS = dict.fromkeys(("weights", "u_weights", "v_weights", "offsets"), "P")
+_WEIGHT_BITS = _WEIGHTS | dict.fromkeys((*SIZES[:3], "n_parts"), "q") | {"bits": "P", "channels": "P"}
+
+GPU_KERNELS = KERNELS | {"weight_bits": Kernel("weight_bits", _WEIGHT_BITS, PART)}
+"""Those of cuda/density.cu, with what finds something before the tiles: gridgrad/kernels/gpu/preparation.py."""
 
 
 # ---- the same for the compilers -------------------------------------------------------------------------------------

@@ -10,17 +10,25 @@ import os
 from functools import partial
 
 from cuda_on_cpu import standin
+from cuda_on_cpu.shim_kernels import asked_limits, scratch
 
 from gridgrad.kernels import abi, cpu
 from gridgrad.kernels.gpu import cubins, device
 from gridgrad.kernels.gpu.driver import driver
 
 
+class HostStream(device.DefaultStream):
+    """The default stream, with memory for a launch: the stand-in's is the host's."""
+
+    def scratch(self, n_bytes):
+        return scratch(n_bytes)
+
+
 class DriverKernels:
     """Functions ``density`` ... ``radii_sum`` that take the arguments of gridgrad.kernels.cpu's, threads included."""
 
     def __init__(self, through, precision):
-        launched = device.Kernels(through, abi.PRECISIONS[precision], device.DefaultStream())
+        launched = device.Kernels(through, abi.PRECISIONS[precision], HostStream(), asked_limits())
         for name, kernel in abi.KERNELS.items():
             setattr(self, name, partial(self.call, launched, name, kernel.visits_atoms))
 

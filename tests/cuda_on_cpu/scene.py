@@ -39,6 +39,13 @@ class Scene:
             self.density.data_ptr(),
         )  # fmt: skip
 
+    def vector_arguments(self):
+        """The same with vectors of types."""
+        self.weights = torch.nn.functional.one_hot(self.types.clamp_min(0), self.n_types) * (self.types >= 0)[:, None]
+        self.weights = self.weights.to(self.coords.dtype)
+        coords, _, _, *others = self.arguments()
+        return coords, 0, self.weights.data_ptr(), *others
+
     def expected(self):
         return Reference(**self.settings).forward(torch.zeros(3), self.coords, self.types, self.radii, self.n_types)
 
@@ -47,5 +54,5 @@ class Scene:
         torch.testing.assert_close(self.density.double(), self.expected(), rtol=bar, atol=bar)
 
 
-def kernels(which, dtype=torch.float64, streams=None):
-    return device.Kernels(which, abi.PRECISIONS[PRECISIONS[dtype]], streams or device.DefaultStream())
+def kernels(which, dtype=torch.float64, streams=None, limits=None):
+    return device.Kernels(which, abi.PRECISIONS[PRECISIONS[dtype]], streams or device.DefaultStream(), limits)

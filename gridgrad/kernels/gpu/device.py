@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import cubins
 from gridgrad.kernels.gpu.driver import Driver, driver
+from gridgrad.kernels.gpu.preparation import Limits, Prepared, preparation
 
 __all__ = ["DefaultStream", "Device", "Kernels", "eager"]
 
@@ -82,7 +83,7 @@ class Device:
         except MemoryError as error:
             raise MemoryError(f"cuda:{self.ordinal} ({self.name}) has no memory left to load the kernels") from error
         functions, launches = {}, {}
-        for name, kernel in abi.KERNELS.items():
+        for name, kernel in abi.GPU_KERNELS.items():
             functions[name] = context.function(module, name, struct.calcsize(kernel.gpu_format))
             launches[name] = abi.Launch.unpack(context.constant(module, f"launch_{name}"))
         return Module(functions, launches)
@@ -144,6 +145,9 @@ class Streams(Protocol):
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
         """Return the stream to launch on, as `Context.launch` takes it, and what to call after the launch."""
 
+    def scratch(self, n_bytes: int) -> tuple[int, object]:
+        """Return the address of memory that is the launch's on that stream, and what to keep until after it."""
+
 
 class DefaultStream:
     """The default stream of the context."""
@@ -158,6 +162,32 @@ class DefaultStream:
         """
         return None, None
 
+    def scratch(self, n_bytes: int) -> tuple[int, object]:
+        """Return the address of memory for the launch.
+
+        Parameters
+        ----------
+        n_bytes : int
+            How much.
+
+        Returns
+        -------
+        tuple
+            (0, None): there is nobody to ask for it, and the kernels do without.
+        """
+        return 0, None
+
+
+class _Ready(NamedTuple):
+    """What a launch of a kernel needs."""
+
+    function: object
+    count: Callable[[tuple], int]
+    threads: int
+    pack: Callable[..., bytes]
+    prepare: Callable[..., Prepared]
+    faults: tuple[int, ...]  # the last argument, if any
+
 
 class Kernels:
     """The kernels of a device and a precision, as functions of the names of gridgrad.kernels.cpu's.
@@ -170,33 +200,33 @@ class Kernels:
         Type of a real number.
     streams : Streams
         On which stream.
+    limits : Limits, optional
+        From which sizes on something is found before the tiles; default those that pay.
     """
 
-    def __init__(self, device: Device, real: str, streams: Streams):
+    def __init__(self, device: Device, real: str, streams: Streams, limits: Limits | None = None):
         self._device = device
         self._real = real
         self._streams = streams
+        self._limits = limits
         for name in abi.KERNELS:
             setattr(self, name, partial(self._first_call, name))
 
     def _first_call(self, name: str, *arguments: object) -> None:
         # loads the module; later calls find what a launch needs in its place
         module = self._device.module(self._real)
-        for each, kernel in abi.KERNELS.items():
+        ready = {}
+        for each, kernel in abi.GPU_KERNELS.items():
             row, pack = module.launches[each], struct.Struct(kernel.gpu_format).pack
-            ready = module.functions[each], kernel.blocks(row), row.threads, pack, kernel.visits_atoms
-            setattr(self, each, partial(self._launch, *ready))
+            faults = (self._device.fault_address,) * kernel.visits_atoms
+            prepare = preparation(kernel, self._limits)
+            ready[each] = _Ready(module.functions[each], kernel.blocks(row), row.threads, pack, prepare, faults)
+        self._ready = ready
+        for each in abi.KERNELS:
+            setattr(self, each, partial(self._launch, ready[each]))
         getattr(self, name)(*arguments)
 
-    def _launch(
-        self,
-        function: object,
-        count: Callable[[tuple], int],
-        threads: int,
-        pack: Callable[..., bytes],
-        visits_atoms: bool,
-        *arguments: object,
-    ) -> None:
+    def _launch(self, ready: _Ready, *arguments: object) -> None:
         # arguments: those that abi names, without the fault words. ValueError: CUDA cannot launch that many blocks; an
         # earlier call was given a type index >= n_types or an atom in no example; with GRIDGRAD_CHECK=1 this one was,
         # or a radius <= 0
@@ -207,16 +237,25 @@ class Kernels:
             device.raise_fault("an earlier call")
         elif device.fault[_INDEX] or device.fault[_EXAMPLE]:
             device.raise_fault("an earlier call")
+        function, count, threads, pack, prepare, faults = ready
         blocks = count(arguments)
         if blocks == 0:
             return
-        packed = pack(*arguments, device.fault_address) if visits_atoms else pack(*arguments)
+        steps, found, kept = prepare(arguments, blocks, self._streams.scratch)
+        packed = pack(*arguments, *found, *faults)
         stream, join = self._streams.fork()
         try:
+            for step in steps:
+                self._launch_step(self._ready[step.name], stream, step.arguments)
             device.context.launch(function, blocks, threads, stream, packed)
         finally:  # a capture with a side stream that nobody waits for is lost, whatever was launched
             if join is not None:
                 join()
+        del kept  # what is made of this memory next comes after the launch
         if checked:
             device.synchronize()
             device.raise_fault("this call")
+
+    def _launch_step(self, ready: _Ready, stream: object, arguments: tuple) -> None:
+        packed = ready.pack(*arguments, *ready.faults)
+        self._device.context.launch(ready.function, ready.count(arguments), ready.threads, stream, packed)

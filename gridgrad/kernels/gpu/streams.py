@@ -90,6 +90,22 @@ class TorchStreams:
         side.beside.wait_event(side.begin)
         return side.stream, partial(side.join, current)
 
+    def scratch(self, n_bytes: int) -> tuple[int, object]:
+        """Return the address of memory for a launch, of torch's caching allocator and on its current stream.
+
+        Parameters
+        ----------
+        n_bytes : int
+            How much.
+
+        Returns
+        -------
+        tuple
+            The address, and the tensor that holds the memory: a temporary as those of the caller.
+        """
+        memory = torch.empty(n_bytes, dtype=torch.uint8, device=self._torch_device)
+        return memory.data_ptr(), memory
+
 
 _kernels: dict[tuple[str, int], Kernels] = {}
 _devices: dict[int, tuple[Device, TorchStreams]] = {}
