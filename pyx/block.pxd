@@ -70,20 +70,74 @@ cdef inline real total(const real* sums) noexcept nogil:
     return (halves[0] + halves[2]) + (halves[1] + halves[3])
 
 
+cdef inline void chunk_phi(const Chunk* chunk, Profile* coefficients, real* target) noexcept nogil:
+    # phi of a chunk
+    cdef real phi[LANES]
+    cdef int l
+    for l in range(LANES):
+        phi[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], coefficients)
+    for l in range(LANES):
+        target[l] = phi[l]
+
+
+cdef inline void chunk_phi_v(const Chunk* chunk, const Direction* along, real per_radius, Profile* coefficients,
+                             real* target) noexcept nogil:
+    # phi_v = phi_s s_v of a chunk; xi_v = <xi, -2 v_r> apart, so that its load does not wait for a comparison
+    cdef real s, phi_s, v_z = along.coords[2], v_radius = along.radius
+    cdef real xi_v_xy = chunk.xi_x * along.coords[0] + chunk.xi_y * along.coords[1]
+    cdef real xi_v[LANES]
+    cdef real phi_v[LANES]
+    cdef int l
+    for l in range(LANES):
+        xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
+    for l in range(LANES):
+        s = chunk.s_xy + chunk.s_z[l]
+        phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], coefficients)
+        phi_v[l] = phi_s * (xi_v[l] + v_radius * s) * per_radius if s <= coefficients.cutoff_s else <real>0
+    for l in range(LANES):
+        target[l] = phi_v[l]
+
+
+cdef inline void chunk_phi_uv(const Chunk* chunk, const Direction* u, const Direction* v, real per_radius,
+                              Profile* coefficients, real* target) noexcept nogil:
+    # phi_uv = phi_ss s_u s_v + phi_s s_uv of a chunk, from R s_u, R s_v and R^2 s_uv; xi_u = <xi, -2 u_r>
+    cdef real xi_u_xy = chunk.xi_x * u.coords[0] + chunk.xi_y * u.coords[1]
+    cdef real xi_v_xy = chunk.xi_x * v.coords[0] + chunk.xi_y * v.coords[1]
+    cdef real u_z = u.coords[2], v_z = v.coords[2], u_radius = u.radius, v_radius = v.radius
+    cdef real by_s = <real>1.5 * u_radius * v_radius
+    cdef real by_one = <real>0.5 * (u.coords[0] * v.coords[0] + u.coords[1] * v.coords[1] + u_z * v_z)
+    cdef real s, core, phi_s, phi_ss, R_s_u, R_s_v, RR_s_uv
+    cdef real xi_u[LANES]
+    cdef real xi_v[LANES]
+    cdef real phi_uv[LANES]
+    cdef int l
+    for l in range(LANES):
+        xi_u[l] = xi_u_xy + chunk.xi_z[l] * u_z
+    for l in range(LANES):
+        xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
+    for l in range(LANES):
+        s = chunk.s_xy + chunk.s_z[l]
+        core = chunk.core_xy * chunk.core_z[l]
+        phi_s = profile_slope(s, core, coefficients)
+        phi_ss = profile_curvature(s, core, coefficients)
+        R_s_u = xi_u[l] + u_radius * s
+        R_s_v = xi_v[l] + v_radius * s
+        RR_s_uv = by_one + v_radius * xi_u[l] + u_radius * xi_v[l] + by_s * s
+        phi_uv[l] = (phi_ss * R_s_u * R_s_v + phi_s * RR_s_uv) * per_radius * per_radius \
+            if s <= coefficients.cutoff_s else <real>0
+    for l in range(LANES):
+        target[l] = phi_uv[l]
+
+
 cdef inline void fill_phi(Workspace* space) noexcept nogil:
     # phi of the block
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real phi[LANES]
-    cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        for l in range(LANES):
-            phi[l] = profile(chunk.s_xy + chunk.s_z[l], chunk.core_xy * chunk.core_z[l], &coefficients)
-        for l in range(LANES):
-            space.phi[c * LANES + l] = phi[l]
+        chunk_phi(&chunk, &coefficients, space.phi + c * LANES)
 
 
 cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
@@ -103,62 +157,26 @@ cdef inline void fill_phi_s(Workspace* space) noexcept nogil:
 
 
 cdef inline void fill_phi_v(Workspace* space, const Direction* along, real* target) noexcept nogil:
-    # phi_v = phi_s s_v of the block; xi_v = <xi, -2 v_r> apart, so that its load does not wait for a comparison
+    # phi_v of the block
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
+    cdef Direction copy = along[0]
     cdef Chunk chunk
     cdef long long c
-    cdef real s, phi_s, xi_v_xy, v_z = along.coords[2], v_radius = along.radius, per_radius = <real>a.per_radius
-    cdef real xi_v[LANES]
-    cdef real phi_v[LANES]
-    cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        xi_v_xy = chunk.xi_x * along.coords[0] + chunk.xi_y * along.coords[1]
-        for l in range(LANES):
-            xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
-        for l in range(LANES):
-            s = chunk.s_xy + chunk.s_z[l]
-            phi_s = profile_slope(s, chunk.core_xy * chunk.core_z[l], &coefficients)
-            phi_v[l] = phi_s * (xi_v[l] + v_radius * s) * per_radius if s <= coefficients.cutoff_s else <real>0
-        for l in range(LANES):
-            target[c * LANES + l] = phi_v[l]
+        chunk_phi_v(&chunk, &copy, <real>a.per_radius, &coefficients, target + c * LANES)
 
 
 cdef inline void fill_phi_uv(Workspace* space, const Direction* u, const Direction* v) noexcept nogil:
-    # phi_uv = phi_ss s_u s_v + phi_s s_uv of the block, from R s_u, R s_v and R^2 s_uv; xi_u = <xi, -2 u_r>
+    # phi_uv of the block
     cdef Support* a = &space.support
     cdef Profile coefficients = a.profile
     cdef Chunk chunk
     cdef long long c
-    cdef real xi_u_xy, xi_v_xy, s, core, phi_s, phi_ss, R_s_u, R_s_v, RR_s_uv, per_radius = <real>a.per_radius
-    cdef real u_z = u.coords[2], v_z = v.coords[2], u_radius = u.radius, v_radius = v.radius
-    cdef real by_s = <real>1.5 * u_radius * v_radius
-    cdef real by_one = <real>0.5 * (u.coords[0] * v.coords[0] + u.coords[1] * v.coords[1] + u_z * v_z)
-    cdef real xi_u[LANES]
-    cdef real xi_v[LANES]
-    cdef real phi_uv[LANES]
-    cdef int l
     for c in range(a.n):
         chunk = chunk_of(a, c)
-        xi_u_xy = chunk.xi_x * u.coords[0] + chunk.xi_y * u.coords[1]
-        xi_v_xy = chunk.xi_x * v.coords[0] + chunk.xi_y * v.coords[1]
-        for l in range(LANES):
-            xi_u[l] = xi_u_xy + chunk.xi_z[l] * u_z
-        for l in range(LANES):
-            xi_v[l] = xi_v_xy + chunk.xi_z[l] * v_z
-        for l in range(LANES):
-            s = chunk.s_xy + chunk.s_z[l]
-            core = chunk.core_xy * chunk.core_z[l]
-            phi_s = profile_slope(s, core, &coefficients)
-            phi_ss = profile_curvature(s, core, &coefficients)
-            R_s_u = xi_u[l] + u_radius * s
-            R_s_v = xi_v[l] + v_radius * s
-            RR_s_uv = by_one + v_radius * xi_u[l] + u_radius * xi_v[l] + by_s * s
-            phi_uv[l] = (phi_ss * R_s_u * R_s_v + phi_s * RR_s_uv) * per_radius * per_radius \
-                if s <= coefficients.cutoff_s else <real>0
-        for l in range(LANES):
-            space.phi_uv[c * LANES + l] = phi_uv[l]
+        chunk_phi_uv(&chunk, u, v, <real>a.per_radius, &coefficients, space.phi_uv + c * LANES)
 
 
 cdef inline void add_block(const real* values, real weight, const real* more, real more_weight,
@@ -173,7 +191,8 @@ cdef inline void add_block(const real* values, real weight, const real* more, re
                 if more_weight == 0:
                     grid[a.offset[c] + l] += weight * values[c * LANES + l]
                 else:
-                    grid[a.offset[c] + l] += weight * values[c * LANES + l] + more_weight * more[c * LANES + l]
+                    grid[a.offset[c] + l] = (grid[a.offset[c] + l] + weight * values[c * LANES + l]
+                                             + more_weight * more[c * LANES + l])
         return
     while lane < LANES:
         for c in range(a.n):
@@ -181,6 +200,5 @@ cdef inline void add_block(const real* values, real weight, const real* more, re
             if more_weight == 0:
                 target[0] = target[0] + weight * vector_of(values, c, lane)
             else:
-                target[0] = target[0] + (weight * vector_of(values, c, lane)
-                                         + more_weight * vector_of(more, c, lane))
+                target[0] = target[0] + weight * vector_of(values, c, lane) + more_weight * vector_of(more, c, lane)
         lane += WIDTH

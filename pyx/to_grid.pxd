@@ -12,6 +12,8 @@ from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, first_atom,
 from order cimport (CACHE_BYTES, ROWS, is_large, most_rows, planes_of_window, point_below, rows_of_window,
                     sort_by_row)
 from block cimport add_block, fill_phi, fill_phi_uv, fill_phi_v
+from entries cimport PLANES, begin_planes, is_crowded, is_noted, note_planes, open_planes
+from planes cimport Factors, add_noted, factors_of, write_rest
 from interrupt cimport VISITS, Interrupt, interrupted, listen
 from workspace cimport (Workspace, advise_huge_pages, close_workspaces, end_stream, has_pages,
                         open_workspaces, stream)
@@ -35,6 +37,8 @@ cdef struct ToGrid:
     long long rows              # of the window; 0: no window
     long long group_size        # channels of an item: evaluated together
     long long planes            # planes of an item
+    bint by_planes              # atoms are noted, in all channels, and added up chunk by chunk
+    Factors factors             # then
     long long n_groups
     long long n_slabs
     real* out                   # (B, T, X, Y, Z)
@@ -208,6 +212,16 @@ cdef inline void write_rows(Workspace* space, const ToGrid* call, Item* item, lo
     item.written = max(item.written, end)
 
 
+cdef inline void settle(Workspace* space, const ToGrid* call, const Item* item, bint whole) noexcept nogil:
+    # adds what is noted to the item; whole: and writes zeros where nothing is
+    cdef const Support* a = &space.support
+    cdef real* target = item.target + (item.x_begin - a.x_store) * a.rows * a.grid.points[2]
+    if call.by_planes:
+        add_noted(space, &call.factors, call.atoms.n_types, target, item.stride)
+        if whole:
+            write_rest(space, call.atoms.n_types, target, item.stride)
+
+
 cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* terms, Item* item,
                           int derivative) noexcept nogil:
     # adds the terms to the item; derivative: a constant where this is called, so that loops for others are left out
@@ -216,11 +230,12 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
     cdef const real* u_weights = weights_of(call.u.weights, atoms, terms.i, terms.k_begin)
     cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
-    cdef long long plane_size = a.grid.points[1] * a.grid.points[2], k
+    cdef long long plane_size = a.grid.points[1] * a.grid.points[2], k, x = 0
     cdef real weight, u_weight, v_weight
     cdef Direction u, v
     for k in range(terms.k_end - terms.k_begin):
         if is_lost(call, terms, terms.k_begin + k):
+            settle(space, call, item, True)
             if item.written < a.grid.points[1]:
                 write_rows(space, call, item, a.grid.points[1])
                 add_to_grid(space, call, item)
@@ -237,6 +252,14 @@ cdef inline void add_atom(Workspace* space, const ToGrid* call, const Terms* ter
     if derivative > 0:
         v = direction_of(&call.v, atoms, terms, a.grid.radius_scale)
         v.moves = v.moves and has_slope(&a.profile)
+    if call.by_planes:
+        while x < a.count[0] and is_noted(a):
+            x = note_planes(space, (item.x_begin - a.x_store) * plane_size, terms, &u, &v, x)
+            if x < a.count[0]:
+                settle(space, call, item, False)
+        if x == a.count[0]:
+            return
+        settle(space, call, item, True)
     while next_block(a):
         if derivative == 0 or (derivative == 1 and v_weights != NULL):
             fill_phi(space)
@@ -286,9 +309,11 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
     else:
         item.written = grid.points[1]
         add_to_grid(space, call, &item)
-        for k in range(item.k_end - item.k_begin):
+        for k in range(item.k_end - item.k_begin if not call.by_planes else 0):
             memset(item.target + k * item.stride + item.x_begin * plane_size, 0,
                    (item.x_end - item.x_begin) * plane_size * sizeof(real))
+    if call.by_planes:
+        begin_planes(space, item.x_end - item.x_begin, plane_size, call.rows > 0)
     for j in range(call.start[number], call.start[number + 1]):
         terms = terms_of(atoms, grid, item.b, call.listed[j])
         terms = sharing_radius(atoms, &terms, item.k_begin, item.k_end, grid.radius_scale)
@@ -302,6 +327,7 @@ cdef inline void fill_item(Workspace* space, const ToGrid* call, long long numbe
             add_atom(space, call, &terms, &item, 1)
         else:
             add_atom(space, call, &terms, &item, 2)
+    settle(space, call, &item, True)
     if item.written < grid.points[1]:
         write_rows(space, call, &item, grid.points[1])
     if call.rows > 0:
@@ -336,6 +362,12 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
         call.rows_below = <long long>ceil(most_rows(&call.atoms, grid))
         call.rows = rows_of_window(&call.atoms, grid) if call.by_row else grid.points[1]
         call.planes = planes_of_window(grid, call.rows, call.group_size)
+    elif call.by_row and call.group_size > 1:   # the same rows pass through the cache
+        call.planes = planes_of_window(grid, rows_of_window(&call.atoms, grid), call.group_size)
+    if call.group_size == call.atoms.n_types and not call.by_row and is_crowded(&call.atoms, grid):
+        call.by_planes = True
+        call.factors = factors_of(&call.atoms, &call.u, &call.v, call.derivative, grid.core_rate != 0)
+        call.planes = max(call.planes, min(grid.points[0], PLANES if not past_cache else 1))
     call.n_groups = (call.atoms.n_types + call.group_size - 1) // call.group_size
     if n_threads > 1 and call.atoms.n_examples * call.n_groups < 4 * n_threads:
         call.planes = max(1, min(call.planes, grid.points[0] * call.atoms.n_examples * call.n_groups
@@ -344,7 +376,8 @@ cdef inline int to_grid(ToGrid* call, const Geometry* grid, int n_threads) excep
     n_items = call.atoms.n_examples * call.n_groups * call.n_slabs
     n_threads = max(1, <int>min(<long long>n_threads, n_items))
     spaces = open_workspaces(grid, n_threads, call.group_size * call.planes * call.rows * grid.points[2])
-    ok = list_atoms(call, grid, n_items)
+    ok = list_atoms(call, grid, n_items) and (not call.by_planes or open_planes(
+        spaces, n_threads, call.planes, grid.points[1] * grid.points[2]))
     if spaces != NULL and ok:
         advise_huge_pages(call.out, n_bytes)
         if n_threads == 1:

@@ -108,6 +108,8 @@ cdef struct Workspace:      # aligned to LINE
     real s[BLOCK]
     size_t table_bytes      # that support.table has
     real* window            # zero between items; see to_grid.pxd
+    void* planes            # see planes.pxd
+    size_t planes_bytes
     Support support
 
 
@@ -118,7 +120,12 @@ cdef inline void close_workspace(Workspace* space) noexcept nogil:
         free(space.support.table)
         space.support.table = NULL
         space.table_bytes = 0
+    if space.planes_bytes > TABLE_BYTES:
+        free(space.planes)
+        space.planes = NULL
+        space.planes_bytes = 0
     if not keep_spare(space):
+        free(space.planes)
         free(space.support.table)
         free(space)
 
@@ -155,6 +162,8 @@ cdef inline Workspace* open_workspace(const Geometry* grid, long long window_siz
             return NULL
         space.support.table = NULL
         space.table_bytes = 0
+        space.planes = NULL
+        space.planes_bytes = 0
     space.window = NULL
     a = &space.support
     a.grid = grid[0]

@@ -11,6 +11,8 @@ ALONE = {
     "pyx": {
         "block": "a block of chunks, in vectors of the compiler's; threads on the GPU",
         "gather": "sums over the channels of a block; on the GPU a thread has one voxel of each",
+        "entries": "chunks that atoms reach, sorted, so that each is stored once; a thread of the GPU holds its voxel",
+        "planes": "what is added to them, channels in registers; the same",
         "workspace": "its memory",
         "order": "in which atoms are visited, so that neighbours share what is in a cache",
         "interrupt": "a launch returns at once and cannot be stopped",
@@ -62,7 +64,7 @@ DIFFERENCES = (
     (
         "to_grid",
         "pyx",
-        {"add_to_grid", "add_to_window", "write_rows"},
+        {"add_to_grid", "add_to_window", "write_rows", "settle"},
         "where a thread adds up what it writes; on the GPU in registers",
     ),
     (
