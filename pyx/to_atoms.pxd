@@ -376,11 +376,11 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
     cdef long long item, run = max(1, call.atoms.n_atoms // (16 * n_threads))
     cdef Workspace** spaces
     cdef Interrupt interrupt = listen()
-    cdef bint ok = True
+    cdef bint ok = True, few_channels = reads_few_channels(call)
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
     spaces = open_workspaces(grid, n_threads, 0)
-    if call.atoms.n_atoms > 16:
-        ok = sort_by_cell(&call.atoms, grid, reads_few_channels(call), &call.order)
+    if call.atoms.n_atoms > (64 if few_channels else 16):   # fewer of them share too little
+        ok = sort_by_cell(&call.atoms, grid, few_channels, &call.order)
     if spaces != NULL and ok and n_threads == 1:
         for item in range(call.atoms.n_atoms):
             if interrupted(&interrupt, 1):
