@@ -24,7 +24,7 @@ def _widened(value: Any) -> Any:
 
 
 def _autocasts(coords: Any) -> bool:
-    return is_autocasting() and isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
+    return isinstance(coords, Tensor) and torch.is_autocast_enabled(coords.device.type)
 
 
 def _of_context(density: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def coords2grid(
     MemoryError
         If the grid does not fit.
     """
-    autocast = _autocasts(coords)
+    autocast = is_autocasting() and _autocasts(coords)
     if autocast:
         center, coords, types, radii = map(_widened, (center, coords, types, radii))
     atoms = validate.atoms(gm, center, coords, types, radii, n_types, batch, batch_size)
@@ -147,7 +147,7 @@ def coords2points(
     which points decides on shapes: the function breaks the graph of `torch.compile`, and `torch.func.vmap` refuses it.
     At a grid point that is a number exactly, the CPU gives the bits of the grid.
     """
-    autocast = _autocasts(coords)
+    autocast = is_autocasting() and _autocasts(coords)
     if autocast:
         points, coords, types, radii = map(_widened, (points, coords, types, radii))
     found = density_at_points(gm, points, coords, types, radii, n_types, batch, batch_size, points_batch)

@@ -157,7 +157,8 @@ class Call:
     def __init__(self, coords, types, radii, offsets, centers, spec, center, n_types):
         self.gm = gm = _grid(spec)
         shape, dtype, index = coords.shape, coords.dtype, types.dtype is torch.int64
-        if dtype not in _PRECISIONS:
+        precision, on_gpu = _PRECISIONS.get(dtype), coords.is_cuda
+        if precision is None:
             raise TypeError(f"coords: dtype {dtype}; expected torch.float32 or torch.float64")
         if not 2 <= len(shape) <= 3 or shape[-1] != 3:
             raise ValueError(f"coords: shape {tuple(shape)}; expected (N, 3) or (B, N, 3)")
@@ -188,7 +189,7 @@ class Call:
             and radii.shape == radii_shape
             and radii.dtype is dtype
             and (index or types.dtype is dtype)
-            and coords.get_device() == types.get_device() == radii.get_device()
+            and (coords.device == types.device == radii.device if on_gpu else types.is_cpu and radii.is_cpu)
             and all(addresses)
             and coords.is_contiguous()
             and types.is_contiguous()
@@ -209,11 +210,10 @@ class Call:
             0 if offsets is None else offsets.data_ptr(),
             0 if centers is None else centers.data_ptr(),
         )
-        precision = _PRECISIONS[dtype]
         self.kernels: Any
         self.threads: tuple[int, ...]
         self.scalars = gm.geometry(precision, center), n_examples, n_atoms, n_types, stride
-        if coords.is_cuda:
+        if on_gpu:
             from gridgrad.kernels.gpu import streams
 
             self.kernels, self.threads = streams.kernels(precision, coords.device), ()
