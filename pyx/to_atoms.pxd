@@ -11,9 +11,12 @@ from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of,
                     is_nan, n_weights, sharing_radius, terms_of, weights_of)
 from block cimport Vector, WIDTH, ZERO, fill_phi, fill_phi_s, load, only_where, prefetch, total, vector_of
 from gather cimport accumulate, any_weight, gather_each, gather_groups
-from order cimport is_large, sort_by_cell
+from order cimport sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
+
+cdef enum:
+    NEAR_BYTES = 1 << 24    # of a grid that a cache has at hand
 
 
 cdef struct ToAtoms:
@@ -22,6 +25,7 @@ cdef struct ToAtoms:
     const real* grad_density    # G (B, T, X, Y, Z); relevance: the relevance of a voxel
     const real* density         # relevance only
     bint second
+    bint is_far                 # grad_density is read from memory
     long long* order            # in which atoms are visited; absent: theirs
     real* grad_coords           # (N, 3)
     real* grad_weights          # (N, T)
@@ -104,11 +108,11 @@ cdef inline void backward_atom(Workspace* space, const ToAtoms* call, const Term
     cdef const real* weights = weights_of(call.atoms.weights, &call.atoms, terms.i, terms.k_begin)
     cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2], k
     cdef const real* grid = call.grad_density + (terms.b * call.atoms.n_types + terms.k_begin) * volume
-    cdef bint far = grad_weights == NULL and is_large(&a.grid)      # a channel stays in no cache
+    cdef bint prefetches = call.is_far and grad_weights == NULL
     if not place(a, terms.r, terms.radius, 0, a.grid.points[0]):
         return
     while next_block(a):
-        if far:     # the profiles are computed meanwhile
+        if prefetches:      # the profiles are computed meanwhile
             for k in range(terms.k_end - terms.k_begin):
                 if weights == NULL or weights[k] != 0:
                     prefetch(grid + k * volume, a)
@@ -378,6 +382,8 @@ cdef inline int to_atoms(ToAtoms* call, const Geometry* grid, int n_threads) exc
     cdef Interrupt interrupt = listen()
     cdef bint ok = True, few_channels = reads_few_channels(call)
     n_threads = max(1, <int>min(<long long>n_threads, call.atoms.n_atoms // 4))
+    call.is_far = (call.atoms.n_examples * call.atoms.n_types * grid.points[0] * grid.points[1] * grid.points[2]
+                   * <long long>sizeof(real) > NEAR_BYTES)
     spaces = open_workspaces(grid, n_threads, 0)
     if call.atoms.n_atoms > (64 if few_channels else 16):   # fewer of them share too little
         ok = sort_by_cell(&call.atoms, grid, few_channels, &call.order)
