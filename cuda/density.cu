@@ -16,7 +16,7 @@
 #define ATOMS {coords, index, weights, radii, offsets, centers, n_examples, n_atoms, n_types, radius_example_stride, \
                grid.radius_by_type != 0, fault}
 
-#define PREPARED {bits, channels, (int)n_parts}
+#define PREPARED {bits, channels, cells, n_parts, cell_scale, capacity}
 
 LAUNCH(density, DENSITY_THREADS, tile_x(DENSITY_THREADS), TILE_Y, TILE_Z)
 extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
@@ -24,7 +24,7 @@ density(const real *coords, const long long *index, const real *weights, const r
         const double *centers,
         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
         long long radius_example_stride, real *density, const unsigned *bits, const unsigned *channels,
-        long long n_parts, int *fault)
+        const int *cells, int n_parts, int cell_scale, int capacity, int *fault)
 {
     // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
     to_grid<0>(ToGrid{ATOMS, {}, {}, PREPARED, density}, grid);
@@ -37,7 +37,7 @@ density_tangent(const real *coords, const long long *index, const real *weights,
                 const real *grad_grad_weights, const real *grad_grad_radii,
                 const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
                 long long radius_example_stride, real *grad_grad_density, const unsigned *bits,
-                const unsigned *channels, long long n_parts, int *fault)
+                const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity, int *fault)
 {
     // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
     to_grid<1>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, PREPARED,
@@ -52,7 +52,8 @@ density_tangent_tangent(const real *coords, const long long *index, const real *
                         const real *v_coords, const real *v_weights, const real *v_radii,
                         const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
                         long long n_types, long long radius_example_stride, real *density_uv, const unsigned *bits,
-                        const unsigned *channels, long long n_parts, int *fault)
+                        const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity,
+                        int *fault)
 {
     // Write the (B, T, X, Y, Z) second derivative of the density along u and v: sum_i w phi_uv + u_w phi_v + v_w phi_u.
     to_grid<2>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, PREPARED, density_uv}, grid);
@@ -122,11 +123,22 @@ radii_sum(const real *partials, const long long *index, const long long *offsets
 LAUNCH(weight_bits, BITS_THREADS)
 extern "C" __global__ void __launch_bounds__(BITS_THREADS)
 weight_bits(const real *weights, const real *u_weights, const real *v_weights, const long long *offsets,
-            long long n_examples, long long n_atoms, long long n_types, long long n_parts, unsigned *bits,
+            long long n_examples, long long n_atoms, long long n_types, int n_parts, unsigned *bits,
             unsigned *channels)
 {
     // Write what Prepared tells of the weights and of those of the directions.
     const Atoms atoms = {nullptr, nullptr, weights, nullptr, offsets, nullptr, n_examples, n_atoms, n_types, 0,
                          false, nullptr};
-    find_weight_bits(atoms, u_weights, v_weights, (int)n_parts, bits, channels);
+    find_weight_bits(atoms, u_weights, v_weights, n_parts, bits, channels);
+}
+
+LAUNCH(list_cells, CELLS_THREADS, CELL_X, CELL_Y, CELL_Z)
+extern "C" __global__ void __launch_bounds__(CELLS_THREADS)
+list_cells(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
+           const double *centers, const real *u_weights, const real *v_weights,
+           const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+           long long radius_example_stride, int cell_scale, int capacity, int *cells, int *fault)
+{
+    // Write what Prepared tells of the atoms that reach a cell.
+    list_in_cells(ATOMS, u_weights, v_weights, grid, cell_scale, capacity, cells);
 }

@@ -3,7 +3,8 @@
 #include "tile.cuh"
 
 enum {
-    BITS_THREADS = 256
+    BITS_THREADS = 256,
+    CELLS_THREADS = 256
 };
 
 __device__ __forceinline__ void find_weight_bits(const Atoms &atoms, const real *u_weights, const real *v_weights,
@@ -49,4 +50,57 @@ __device__ __forceinline__ void find_weight_bits(const Atoms &atoms, const real 
             channels[((b * n_parts + part) * 2 + threadIdx.x) * words + word] = all;
         }
     }
+}
+
+__device__ __forceinline__ void list_in_cells(const Atoms &atoms, const real *u_weights, const real *v_weights,
+                                              const Geometry &grid, int scale, int capacity, int *__restrict__ cells)
+{
+    // item = (example, cell). A warp tests up to 32 times 32 atoms; then lane n has the bits of its n-th 32
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __shared__ Scalars scalars;
+    __shared__ Region cell;
+    __shared__ int kept[CELLS_THREADS / 32];
+    int *listed = cells + blockIdx.x * (1 + (long long)capacity);
+    int count = 0;
+    narrow(scalars, grid);
+    if (threadIdx.x == 0)
+        open_region(cell, atoms, grid, scalars, atoms.weights != nullptr && atoms.radius_by_type, scale * CELL_X,
+                    scale * CELL_Y, scale * CELL_Z);
+    __syncthreads();
+    for (int begin = 0; begin < cell.n; begin += 32 * CELLS_THREADS) {
+        const int left = (cell.n - begin + CELLS_THREADS - 1) / CELLS_THREADS, turns = left < 32 ? left : 32;
+        const int first = begin + 32 * turns * warp; // of the warp
+        unsigned bits = 0;
+        for (int turn = 0; turn < turns; ++turn) {
+            const int ordinal = first + 32 * turn + lane;
+            long long slot;
+            real radius;
+            const bool keep =
+                ordinal < cell.n
+                && is_near(cell, atoms, u_weights, v_weights, scalars, cell.first + ordinal, slot, radius);
+            const unsigned votes = __ballot_sync(0xffffffffu, keep);
+            if (lane == turn)
+                bits = votes;
+        }
+        int at = __popc(bits); // with those of the lanes before
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const int others = __shfl_up_sync(0xffffffffu, at, distance);
+            at += lane >= distance ? others : 0;
+        }
+        __syncthreads();
+        if (lane == 31)
+            kept[warp] = at;
+        __syncthreads();
+        at += count - __popc(bits);
+        for (int w = 0; w < CELLS_THREADS / 32; ++w) {
+            at += w < warp ? kept[w] : 0;
+            count += kept[w];
+        }
+        for (; bits != 0; bits &= bits - 1, ++at)
+            if (at < capacity)
+                listed[1 + at] = first + 32 * lane + __ffs((int)bits) - 1;
+    }
+    if (threadIdx.x == 0)
+        listed[0] = count <= capacity ? count : -1;
 }

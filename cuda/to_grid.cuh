@@ -158,7 +158,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
             if (DERIVATIVE > 0 && call.v.radii != nullptr && has_slope(scalars.profile))
                 v_radius = minus_two(scalars.radius_scale * call.v.radii[slot]);
         }
-        for (int begin = 0; begin < tile.n; begin = tile.next) {
+        for (int begin = 0; begin < tile.n_candidates; begin = tile.next) {
             if (begin != listed) {
                 count = list_atoms(tile, atoms, call.u.weights, call.v.weights, by_channel ? nullptr : call.u.radii,
                                    by_channel ? nullptr : call.v.radii, grid, scalars, begin);
@@ -218,7 +218,7 @@ __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid
     __shared__ Tile tile;
     const bool by_channel = call.atoms.weights != nullptr && call.atoms.radius_by_type; // a radius per weight
     narrow(scalars, grid);
-    open_tile(tile, call.atoms, grid, scalars, by_channel);
+    open_tile(tile, call.atoms, call.prepared, grid, scalars, by_channel);
     report_examples(tile, call.atoms);
     if (grid.points[2] % VOXELS == 0 && (size_t)call.out % 16 == 0)
         fill_item<DERIVATIVE, true>(call, grid, scalars, tile, by_channel);

@@ -22,7 +22,7 @@ from gridgrad.kernels import cpu
 if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
 from cuda_on_cpu import build
-from cuda_on_cpu.shim_kernels import ALWAYS, ShimKernels
+from cuda_on_cpu.shim_kernels import ALWAYS, TIGHT, ShimKernels
 
 LONG = int(os.environ.get("GRIDGRAD_SCHEDULES", "0"))
 ORDERS = ["backward", *map(str, range(LONG or 4))]
@@ -37,6 +37,8 @@ CASES = {
     "lists in parts, weights": (270, 3, (1.0, 1.0, 1.0), True, False, ((269, 2),), TO_GRID[1:]),
     "NaN beyond what is searched at a time": (3, 270, (1.0, 1.0, 1.0), True, False, ((1, 254), (2, 258)), TO_GRID[:1]),
     "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
+    "NaN of an atom of another cell": (2, 3, (13.0, 1.0, 1.0), True, False, ((1, 2),), TO_GRID),
+    "more atoms than a cell tests at a time": (8300, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1]),
     "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
     "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),
     "an atom of several radii": (3, 6, (2.0, 2.0, 2.5), True, True, ((1, 4),), TO_ATOMS),
@@ -91,7 +93,7 @@ class Call:
         return found
 
 
-WAYS = (None, ALWAYS)
+WAYS = (None, ALWAYS, TIGHT)
 """Limits of what is found before the tiles."""
 
 

@@ -29,7 +29,7 @@ def test_launch_computes_the_density(devices, journal, dtype):
     assert launch.name == b"density"
     assert launch.stream is None
     assert launch.device == 0
-    assert launch.bytes == 6 * 8 + 20 * 8 + 4 * 8 + 8 + 3 * 8 + 8
+    assert launch.bytes == 6 * 8 + 20 * 8 + 4 * 8 + 8 + 3 * 8 + 4 * 4 + 8
 
 
 def test_every_kernel_and_its_grid(devices, journal):
@@ -200,7 +200,7 @@ def test_radius_of_a_call_before_the_checks_is_not_blamed_on_this_one(devices, m
 
 def test_arguments_that_are_too_few_launch_nothing(devices, journal):
     run = kernels(devices[0])
-    with pytest.raises(Exception, match="pack expected 16 items"):
+    with pytest.raises(Exception, match="pack expected 19 items"):
         run.density(*Scene().arguments()[:-1])
     assert journal.read("launch") == [] and journal.stack_depth() == 0
 

@@ -136,8 +136,9 @@ def test_arguments(kernel):
 
 @pytest.mark.parametrize("name", abi.GPU_KERNELS.keys() - abi.KERNELS.keys())
 def test_arguments_of_what_the_gpu_does_before(name):
-    formats = abi.GPU_KERNELS[name].formats
-    assert declared(CU, f"\n{name}") == [(CUDA_TYPES[form], argument) for argument, form in formats.items()]
+    kernel = abi.GPU_KERNELS[name]
+    expected = [(CUDA_TYPES[form], {"geometry": "grid"}.get(name, name)) for name, form in kernel.formats.items()]
+    assert declared(CU, f"\n{kernel.name}") == expected + [("*", "fault")] * kernel.visits_atoms
 
 
 def compile_pyx(contract, folder):

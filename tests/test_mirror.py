@@ -21,11 +21,11 @@ from gridgrad.kernels import cpu
 
 if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
-from cuda_on_cpu.shim_kernels import ALWAYS, ShimKernels
+from cuda_on_cpu.shim_kernels import ALWAYS, TIGHT, ShimKernels
 
 COUNT = int(os.environ.get("GRIDGRAD_MIRROR", "400"))
 CUDA = {precision: ShimKernels(precision) for precision in cpu.KERNELS}
-PREPARED = {precision: ShimKernels(precision, limits=ALWAYS) for precision in cpu.KERNELS}
+PREPARED = [{name: ShimKernels(name, limits=limits) for name in cpu.KERNELS} for limits in (ALWAYS, TIGHT)]
 LEVELS = cpu.available_levels()
 VISITING = ("density", "density_tangent", "density_tangent_tangent", "density_backward", "density_backward_backward")
 VISITING += ("density_relevance",)
@@ -43,10 +43,11 @@ def cython(case, level=cpu.LEVEL):
 
 def run_cuda(case, refused=None):
     """Return the outputs; the same bits where all that can be is found before the tiles."""
-    reported = None if refused is None else {}
-    found, again = run(CUDA[case.dtype.name], case, refused), run(PREPARED[case.dtype.name], case, reported)
-    assert_same(again, found)
-    assert reported == refused
+    found = run(CUDA[case.dtype.name], case, refused)
+    for prepared in PREPARED:
+        reported = None if refused is None else {}
+        assert_same(run(prepared[case.dtype.name], case, reported), found)
+        assert reported == refused
     return found
 
 

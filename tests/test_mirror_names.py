@@ -105,7 +105,7 @@ DIFFERENCES = (
         {"own_copy", "check_integers", "read_atoms", "tangents"},
         "structs from addresses, checked; initialisers in CUDA",
     ),
-    ("density", "cuda", {"weight_bits"}, "launches before that of the tiles"),
+    ("density", "cuda", {"weight_bits", "list_cells"}, "launches before that of the tiles"),
     ("density", "pyx", {"levels_here", "n_levels"}, "what the processor has; the driver tells it of a GPU"),
 )
 """File, the side that has them, functions, and why the other side has none."""

@@ -108,7 +108,7 @@ gpu_prediction.CASES[{case!r}].call(**gpu_prediction.workload(1, "cpu"))
 
 
 # of one example, which is counted, as if it were among the others of the batch
-LIMITS = Limits(weights=Limits().weights // BATCH)
+LIMITS = Limits(weights=Limits().weights // BATCH, tests=Limits().tests // BATCH)
 
 
 def workload(batch, device):
@@ -148,9 +148,11 @@ TO_GRID = {
     "NaN": Loop("tile.cuh", r"zero \+= weights", 4),
     "warps": Loop("density.cu", r"to_grid<"),
 }
-BEFORE = {  # the tiles: weight_bits
+BEFORE = {  # the tiles
     "weights": Loop("prepare.cuh", r"any \|= counting", 2),
     "weights' warps": Loop("density.cu", r"find_weight_bits\("),
+    "cells": Loop("prepare.cuh", r"votes = __ballot_sync"),
+    "cells' warps": Loop("density.cu", r"list_in_cells\("),
 }
 TO_ATOMS = {
     "voxels": Loop("support.cuh", r"v\.s = square"),
@@ -252,7 +254,10 @@ def _sizes_before(kernels):
     # weight_bits has a variant for each pair of directions that is there or not; no case has their weights
     code, labels = kernels["weight_bits"]
     turns = [end - begin + 1 for begin, end in sass.loops(code, labels) if _votes(code[begin : end + 1]) == 2]
-    return {"weights": min(turns), "weights' warps": (len(code) - sum(turns)) / len(turns)}
+    found = {"weights": min(turns), "weights' warps": (len(code) - sum(turns)) / len(turns)}
+    code, labels = kernels["list_cells"]
+    turns = [end - begin + 1 for begin, end in sass.loops(code, labels) if _votes(code[begin : end + 1])]
+    return found | {"cells": min(turns), "cells' warps": len(code) - min(turns)}
 
 
 def _votes(code):

@@ -71,6 +71,23 @@ def pack_geometry(**fields: Any) -> bytes:
     return _GEOMETRY.pack(*values)
 
 
+def points_of(geometry: bytes) -> tuple[int, int, int]:
+    """Return the points of a grid along its axes.
+
+    Parameters
+    ----------
+    geometry : bytes
+        What `pack_geometry` returned.
+
+    Returns
+    -------
+    tuple of int
+        Three numbers.
+    """
+    x, y, z = _POINTS.unpack_from(geometry, _POINTS_OFFSET)
+    return x, y, z
+
+
 def moved_to(center: Sequence[float], geometry: bytes) -> bytes:
     """Return a packed ``Geometry`` with another centre, its first field.
 
@@ -100,10 +117,10 @@ GRADIENTS = ("grad_coords", "grad_weights", "grad_radii")
 FAULTS = ("index", "radius", "example")
 """The words to which the argument ``fault`` points: an index >= T was seen; a radius <= 0; an atom in no example."""
 
-TILE, ATOM, SUM, PART = "tile", "atom", "sum", "part"
-"""What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output, a part of the atoms of
-an example."""
-PREPARED = {"bits": "P", "channels": "P", "n_parts": "q"}
+TILE, ATOM, SUM, PART, CELL = "tile", "atom", "sum", "part", "cell"
+"""What a block of threads makes on the GPU: a tile of voxels, an atom, an element of the output; beforehand a part of
+the atoms of an example, a cell of tiles."""
+PREPARED = dict.fromkeys(("bits", "channels", "cells"), "P") | dict.fromkeys(("n_parts", "cell_scale", "capacity"), "i")
 """Arguments of the kernels of tiles on the GPU, after those of both texts: what was found before, or 0."""
 MAX_BLOCKS = 2**31 - 1
 MAX_CENTERS = MAX_BLOCKS // 3
@@ -118,7 +135,7 @@ class Launch(NamedTuple):
     threads : int
         Of a block.
     x, y, z : int
-        Voxels of a tile; 0 for kernels whose blocks are none.
+        Voxels of a tile, or of the smallest cell; 0 for kernels whose blocks are neither.
     """
 
     threads: int
@@ -142,6 +159,24 @@ class Launch(NamedTuple):
         """
         return cls(*struct.unpack("=4i", row))
 
+    def regions(self, points: tuple[int, int, int], scale: int) -> int:
+        """Return how many tiles, or cells of another scale, a grid has.
+
+        Parameters
+        ----------
+        points : tuple of int
+            Of the grid.
+        scale : int
+            Times the voxels along each axis.
+
+        Returns
+        -------
+        int
+            Their number.
+        """
+        x, y, z = points
+        return -(-x // (scale * self.x)) * -(-y // (scale * self.y)) * -(-z // (scale * self.z))
+
 
 class Kernel(NamedTuple):
     """A kernel: its arguments, in order, and what a block of threads makes.
@@ -152,7 +187,7 @@ class Kernel(NamedTuple):
         Its name.
     formats : dict of str
         Names of the arguments and their formats for `struct`.
-    block : {"tile", "atom", "sum", "part"}
+    block : {"tile", "atom", "sum", "part", "cell"}
         See `TILE`.
     """
 
@@ -194,13 +229,16 @@ class Kernel(NamedTuple):
             return arguments[at["n_types"]] * (arguments[at["n_examples"]] if arguments[at["per_example"]] else 1)
 
         def of_tiles(arguments: Sequence) -> int:
-            x, y, z = _POINTS.unpack_from(arguments[at["geometry"]], _POINTS_OFFSET)
-            return -(-x // launch.x) * -(-y // launch.y) * -(-z // launch.z) * arguments[at["n_examples"]]
+            return launch.regions(points_of(arguments[at["geometry"]]), 1) * arguments[at["n_examples"]]
 
         def of_parts(arguments: Sequence) -> int:
             return arguments[at["n_examples"]] * arguments[at["n_parts"]]
 
-        of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles, PART: of_parts}[self.block]
+        def of_cells(arguments: Sequence) -> int:
+            cells = launch.regions(points_of(arguments[at["geometry"]]), arguments[at["cell_scale"]])
+            return cells * arguments[at["n_examples"]]
+
+        of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles, PART: of_parts, CELL: of_cells}[self.block]
 
         def count(arguments: Sequence) -> int:
             blocks = of(arguments)
@@ -237,10 +275,15 @@ KERNELS = {
 }
 """Every kernel, by name. The names of the arguments are those in pyx/density.pyx and cuda/density.cu."""
 
-_WEIGHTS = dict.fromkeys(("weights", "u_weights", "v_weights", "offsets"), "P")
-_WEIGHT_BITS = _WEIGHTS | dict.fromkeys((*SIZES[:3], "n_parts"), "q") | {"bits": "P", "channels": "P"}
+_WEIGHT_BITS = dict.fromkeys(("weights", "u_weights", "v_weights", "offsets"), "P") | dict.fromkeys(SIZES[:3], "q")
+_WEIGHT_BITS |= {"n_parts": "i", "bits": "P", "channels": "P"}
+_LIST_CELLS = dict.fromkeys((*ATOMS, "u_weights", "v_weights"), "P") | {"geometry": f"{_GEOMETRY.size}s"}
+_LIST_CELLS |= dict.fromkeys(SIZES, "q") | {"cell_scale": "i", "capacity": "i", "cells": "P"}
 
-GPU_KERNELS = KERNELS | {"weight_bits": Kernel("weight_bits", _WEIGHT_BITS, PART)}
+GPU_KERNELS = KERNELS | {
+    "weight_bits": Kernel("weight_bits", _WEIGHT_BITS, PART),
+    "list_cells": Kernel("list_cells", _LIST_CELLS, CELL),
+}
 """Those of cuda/density.cu, with what finds something before the tiles: gridgrad/kernels/gpu/preparation.py."""
 
 

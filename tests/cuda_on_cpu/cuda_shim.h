@@ -37,6 +37,13 @@ T __shfl_down_sync(unsigned mask, T value, unsigned distance)
     return shim::exchange(mask, value, lane + distance < 32 ? lane + distance : lane);
 }
 
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned distance)
+{
+    const unsigned lane = shim::current->lane;
+    return shim::exchange(mask, value, lane >= distance ? lane - distance : lane);
+}
+
 inline unsigned atomicOr(unsigned *target, unsigned bits) { return std::atomic_ref<unsigned>(*target).fetch_or(bits); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 inline int __popc(unsigned bits) { return std::popcount(bits); }

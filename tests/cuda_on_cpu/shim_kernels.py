@@ -10,8 +10,10 @@ from cuda_on_cpu import build
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu.preparation import Limits, preparation
 
-ALWAYS = Limits(weights=0, part=2)
+ALWAYS = Limits(weights=0, part=2, tests=-(2**62), scales=(1,))
 """What can be found before the tiles is, whatever the sizes."""
+TIGHT = ALWAYS._replace(room=3, spread=0)
+"""The same, with room for three atoms in the list of a cell."""
 
 
 @cache
@@ -49,7 +51,11 @@ class ShimKernels:
         self.fault = (ctypes.c_int * len(abi.FAULTS))()
         self.rows = {name: self.row(name) for name in abi.GPU_KERNELS}
         for kernel in abi.KERNELS.values():
-            setattr(self, kernel.name, partial(self.launch, kernel, preparation(kernel, limits or asked_limits())))
+            setattr(
+                self,
+                kernel.name,
+                partial(self.launch, kernel, preparation(kernel, self.rows, limits or asked_limits())),
+            )
 
     def row(self, name):
         """Read how a kernel is laid out on blocks."""

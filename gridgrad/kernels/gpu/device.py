@@ -219,7 +219,7 @@ class Kernels:
         for each, kernel in abi.GPU_KERNELS.items():
             row, pack = module.launches[each], struct.Struct(kernel.gpu_format).pack
             faults = (self._device.fault_address,) * kernel.visits_atoms
-            prepare = preparation(kernel, self._limits)
+            prepare = preparation(kernel, module.launches, self._limits)
             ready[each] = _Ready(module.functions[each], kernel.blocks(row), row.threads, pack, prepare, faults)
         self._ready = ready
         for each in abi.KERNELS:
