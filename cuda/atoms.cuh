@@ -59,7 +59,8 @@ __device__ __forceinline__ long long example_of(const Atoms &atoms, long long i)
     // -1: none, which is reported
     long long low = 0, high = atoms.n_examples;
     if (atoms.offsets == nullptr)
-        return i / (atoms.n_atoms / atoms.n_examples);
+        return (unsigned)i
+               / ((unsigned)atoms.n_atoms / (unsigned)atoms.n_examples); // abi.py sees to it that 32 bits do
     while (high - low > 1) {
         const long long middle = (low + high) / 2;
         if (first_atom(atoms, middle) <= i)

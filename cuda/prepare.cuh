@@ -57,15 +57,14 @@ __device__ __forceinline__ void list_in_cells(const Atoms &atoms, const real *u_
 {
     // item = (example, cell). A warp tests up to 32 times 32 atoms; then lane n has the bits of its n-th 32
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    __shared__ Scalars scalars;
+    const Scalars &scalars = narrow(grid);
     __shared__ Region cell;
     __shared__ int kept[CELLS_THREADS / 32];
     int *listed = cells + blockIdx.x * (1 + (long long)capacity);
     int count = 0;
-    narrow(scalars, grid);
     if (threadIdx.x == 0)
-        open_region(cell, atoms, grid, scalars, atoms.weights != nullptr && atoms.radius_by_type, scale * CELL_X,
-                    scale * CELL_Y, scale * CELL_Z);
+        open_region(cell, atoms, grid, atoms.weights != nullptr && atoms.radius_by_type, scale * CELL_X, scale * CELL_Y,
+                    scale * CELL_Z);
     __syncthreads();
     for (int begin = 0; begin < cell.n; begin += 32 * CELLS_THREADS) {
         const int left = (cell.n - begin + CELLS_THREADS - 1) / CELLS_THREADS, turns = left < 32 ? left : 32;

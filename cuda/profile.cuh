@@ -20,13 +20,14 @@ __device__ __forceinline__ float real_sqrt(float x) { return sqrtf(x); }
 __device__ __forceinline__ double real_sqrt(double x) { return sqrt(x); }
 __device__ __forceinline__ float real_rsqrt(float x)
 {
-    // for the tail: what becomes of a subnormal x, which belongs to the core, is not asked
+    // Infinite for a subnormal x too. Nothing depends on it: x is an s, core_end is 1e-6 or more (multiple_range in
+    // gridgrad/grid/profile.py), and below it what comes of the root is not chosen
 #ifdef __CUDA_ARCH__
     float y;
     asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 #else
-    return 1 / sqrtf(x);
+    return 1 / (x < 1.17549435e-38f ? 0 : sqrtf(x));
 #endif
 }
 __device__ __forceinline__ double real_rsqrt(double x) { return rsqrt(x); }
@@ -51,37 +52,86 @@ __device__ __forceinline__ bool has_slope(const Profile &c)
     return c.core_rate != 0;
 }
 
-// A NaN s compares false with cutoff_s and core_end, and so reaches the result through the tail. core is e^{-core_rate s}
-// as a power of two, 1 / u one reciprocal root: infinite or NaN at s = 0, which the core is chosen for.
+// Of N voxels at once, since a branch costs as much as what it saves at one. A NaN s compares false with cutoff_s and
+// core_end, and so reaches the result through the tail. core is e^{-core_rate s} as a power of two, 1 / u one reciprocal
+// root: infinite or NaN at s = 0, which the core is chosen for.
 
-__device__ __forceinline__ real profile(real s, real core, const Profile &c)
+template <int N>
+__device__ __forceinline__ void core_of(const real (&s)[N], const Profile &c, real (&core)[N])
+{
+#pragma unroll
+    for (int l = 0; l < N; ++l)
+        core[l] = real_exp2(-LOG2_E * c.core_rate * s[l]);
+}
+
+template <int N>
+__device__ __forceinline__ void polynomial(const real (&t)[N], const Profile &c, real a, real b, real d, real e,
+                                           real (&value)[N])
+{
+    // a tail[0] + b tail[1] t + d tail[2] t^2 + e tail[3] t^3; of a quadratic tail, the first term
+    const bool higher = c.tail[1] != 0 || c.tail[2] != 0 || c.tail[3] != 0;
+#pragma unroll
+    for (int l = 0; l < N; ++l)
+        value[l] = a * c.tail[0];
+    if (higher)
+#pragma unroll
+        for (int l = 0; l < N; ++l)
+            value[l] += t[l] * (b * c.tail[1] + t[l] * (d * c.tail[2] + t[l] * (e * c.tail[3])));
+}
+
+template <int N>
+__device__ __forceinline__ void profile(const real (&s)[N], const real (&core)[N], const Profile &c, real (&phi)[N])
 {
     // phi
-    const real t = c.cutoff - s * real_rsqrt(s);
-    const real tail = t * t * (c.tail[0] + t * (c.tail[1] + t * (c.tail[2] + t * c.tail[3])));
-    const real value = s <= c.core_end ? core : tail;
-    return s > c.cutoff_s ? (real)0 : value;
+    real t[N], tail[N];
+#pragma unroll
+    for (int l = 0; l < N; ++l)
+        t[l] = c.cutoff - s[l] * real_rsqrt(s[l]);
+    polynomial(t, c, 1, 1, 1, 1, tail);
+#pragma unroll
+    for (int l = 0; l < N; ++l) {
+        const real value = s[l] <= c.core_end ? core[l] : t[l] * t[l] * tail[l];
+        phi[l] = s[l] > c.cutoff_s ? (real)0 : value;
+    }
 }
 
-__device__ __forceinline__ real profile_slope(real s, real core, const Profile &c)
+template <int N>
+__device__ __forceinline__ void profile_slope(const real (&s)[N], const real (&core)[N], const Profile &c,
+                                              real (&phi_s)[N])
 {
-    // phi_s = phi_u / (2u) in the tail, u = sqrt(s)
-    const real per_u = real_rsqrt(s);
-    const real t = c.cutoff - s * per_u;
-    const real phi_u = -t * (2 * c.tail[0] + t * (3 * c.tail[1] + t * (4 * c.tail[2] + t * (5 * c.tail[3]))));
-    const real tail = (real)0.5 * phi_u * per_u;
-    const real value = s <= c.core_end ? -c.core_rate * core : tail;
-    return s > c.cutoff_s ? (real)0 : value;
+    // phi_s = phi_u / (2u) in the tail, u = sqrt(s), phi_u = -t tail
+    real per_u[N], t[N], tail[N];
+#pragma unroll
+    for (int l = 0; l < N; ++l) {
+        per_u[l] = real_rsqrt(s[l]);
+        t[l] = c.cutoff - s[l] * per_u[l];
+    }
+    polynomial(t, c, 2, 3, 4, 5, tail);
+#pragma unroll
+    for (int l = 0; l < N; ++l) {
+        const real value = s[l] <= c.core_end ? -c.core_rate * core[l] : (real)-0.5 * tail[l] * t[l] * per_u[l];
+        phi_s[l] = s[l] > c.cutoff_s ? (real)0 : value;
+    }
 }
 
-__device__ __forceinline__ real profile_curvature(real s, real core, const Profile &c)
+template <int N>
+__device__ __forceinline__ void profile_curvature(const real (&s)[N], const real (&core)[N], const Profile &c,
+                                                  real (&phi_ss)[N])
 {
-    // phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s)
-    const real per_u = real_rsqrt(s);
-    const real t = c.cutoff - s * per_u;
-    const real phi_u = -t * (2 * c.tail[0] + t * (3 * c.tail[1] + t * (4 * c.tail[2] + t * (5 * c.tail[3]))));
-    const real phi_uu = 2 * c.tail[0] + t * (6 * c.tail[1] + t * (12 * c.tail[2] + t * (20 * c.tail[3])));
-    const real tail = (phi_uu - phi_u * per_u) * ((real)0.5 * per_u * ((real)0.5 * per_u));
-    const real value = s <= c.core_end ? c.core_rate * c.core_rate * core : tail;
-    return s > c.cutoff_s ? (real)0 : value;
+    // phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s), phi_u = -t tail, phi_uu the second polynomial
+    real per_u[N], t[N], tail[N], phi_uu[N];
+#pragma unroll
+    for (int l = 0; l < N; ++l) {
+        per_u[l] = real_rsqrt(s[l]);
+        t[l] = c.cutoff - s[l] * per_u[l];
+    }
+    polynomial(t, c, 2, 3, 4, 5, tail);
+    polynomial(t, c, 2, 6, 12, 20, phi_uu);
+#pragma unroll
+    for (int l = 0; l < N; ++l) {
+        const real half = (real)0.5 * per_u[l];
+        const real value = s[l] <= c.core_end ? c.core_rate * c.core_rate * core[l]
+                                              : (phi_uu[l] + tail[l] * t[l] * per_u[l]) * (half * half);
+        phi_ss[l] = s[l] > c.cutoff_s ? (real)0 : value;
+    }
 }

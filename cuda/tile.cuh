@@ -17,7 +17,6 @@ enum {
     TANGENT_THREADS = 256,
     TANGENT_BLOCKS = 8 / sizeof(real), // 128, 255
     MAX_WARPS = DENSITY_THREADS / 32,
-    VOXELS = 16 / sizeof(real), // of one thread: one 16-byte store
     BRICK_X = 4, // voxels of a warp: nearly a cube, which few atoms reach
     BRICK_Y = VOXELS,
     BRICK_Z = 8, // 32 bytes or more, a sector of memory
@@ -48,7 +47,8 @@ struct Box { // of voxels
 struct Region { // a tile or a cell, in shared memory
     long long b; // example
     double center[3]; // of its grid
-    real origin_low[3]; // what scalars.origin lacks
+    real origin[3]; // of voxel 0
+    real origin_low[3]; // what origin lacks
     long long first; // its first atom
     int n; // its atoms
     real widest; // largest radius of a channel, where each has its own
@@ -114,8 +114,8 @@ __device__ __forceinline__ int clipped(const Geometry &grid, int axis, int first
     return size < left ? size : left;
 }
 
-__device__ __forceinline__ void open_region(Region &region, const Atoms &atoms, const Geometry &grid, Scalars &scalars,
-                                            bool by_channel, int size_x, int size_y, int size_z)
+__device__ __forceinline__ void open_region(Region &region, const Atoms &atoms, const Geometry &grid, bool by_channel,
+                                            int size_x, int size_y, int size_z)
 {
     // item = (example, region); z innermost, so that neighbours along a row are written at about the same time. Of one
     // thread
@@ -134,9 +134,9 @@ __device__ __forceinline__ void open_region(Region &region, const Atoms &atoms, 
     for (int axis = 0; axis < 3; ++axis) {
         region.center[axis] = center_of(atoms, grid.center, (int)region.b, axis);
         const double origin = region.center[axis] + grid.origin[axis];
-        scalars.origin[axis] = (real)origin;
+        region.origin[axis] = (real)origin;
         region.origin_low[axis] =
-            is_finite(scalars.origin[axis]) ? (real)(origin - (double)scalars.origin[axis]) : (real)0;
+            is_finite(region.origin[axis]) ? (real)(origin - (double)region.origin[axis]) : (real)0;
     }
     region.widest = 0;
     for (int k = 0; by_channel && k < (int)atoms.n_types; ++k) {
@@ -147,10 +147,10 @@ __device__ __forceinline__ void open_region(Region &region, const Atoms &atoms, 
 }
 
 __device__ __forceinline__ void open_tile(Tile &tile, const Atoms &atoms, const Prepared &prepared,
-                                          const Geometry &grid, Scalars &scalars, bool by_channel)
+                                          const Geometry &grid, bool by_channel)
 {
     if (threadIdx.x == 0) {
-        open_region(tile, atoms, grid, scalars, by_channel, tile_x(blockDim.x), TILE_Y, TILE_Z);
+        open_region(tile, atoms, grid, by_channel, tile_x(blockDim.x), TILE_Y, TILE_Z);
         tile.candidates = nullptr;
         tile.n_candidates = tile.n;
         if (prepared.cells != nullptr) {
@@ -205,9 +205,9 @@ __device__ __forceinline__ bool is_near(const Region &region, const Atoms &atoms
     // false: atom i contributes nothing to the region
     if (!read_radius(region, atoms, u_weights, v_weights, scalars, i, slot, radius))
         return false;
-    const real position[3] = {scalars.origin[0] - atoms.coords[3 * i] + region.origin_low[0],
-                              scalars.origin[1] - atoms.coords[3 * i + 1] + region.origin_low[1],
-                              scalars.origin[2] - atoms.coords[3 * i + 2] + region.origin_low[2]};
+    const real position[3] = {region.origin[0] - atoms.coords[3 * i] + region.origin_low[0],
+                              region.origin[1] - atoms.coords[3 * i + 1] + region.origin_low[1],
+                              region.origin[2] - atoms.coords[3 * i + 2] + region.origin_low[2]};
     return is_nan(position, radius)
            || (!is_infinite(position) && reaches(position, per_radius_of(radius), scalars, region.box));
 }

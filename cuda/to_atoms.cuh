@@ -1,5 +1,5 @@
 // Kernels whose outputs belong to atoms: both orders of derivatives and the relevance. Every atom is computed by one
-// block. Mirror: pyx/to_atoms.pxd.
+// warp. Mirror: pyx/to_atoms.pxd.
 #pragma once
 #include "support.cuh"
 
@@ -15,90 +15,84 @@ struct ToAtoms {
     real *__restrict__ relevance;           // (N,)
 };
 
-struct Group { // channels [k, k + GROUP) of an atom, in registers
+struct Channels { // 32 of an atom's: those in which theta, its coordinates and radius, asks for G
     const real *__restrict__ grid; // G of the first
-    real weights[GROUP];
-    real v_weights[GROUP]; // times R
-    unsigned weighted;   // bit c: w_c G_c counts,
-    unsigned v_weighted; // v_wc G_c counts,
-    unsigned asked;      // G_c is to be read
+    const real *__restrict__ weights; // of the first; absent: 1
+    const real *__restrict__ v_weights; // absent: 0
+    unsigned asked; // bit c
 };
+
+struct Grids { // G of channels: what is the same for all
+    long long volume; // from one to the next
+    bool aligned; // read in 16-byte loads
+};
+
+__device__ __forceinline__ Grids grids_of(const real *values, const Geometry &grid)
+{
+    return {grid.points[0] * grid.points[1] * grid.points[2], is_aligned(values, grid)};
+}
 
 __device__ __forceinline__ bool wants_theta(const ToAtoms &call, const Scalars &scalars)
 {
     return (call.grad_coords != nullptr || call.grad_radii != nullptr) && has_slope(scalars.profile);
 }
 
-__device__ __forceinline__ unsigned asked_channels(const ToAtoms &call, const Scalars &scalars, const Terms &terms,
-                                                   bool moved, int k_begin)
+__device__ __forceinline__ Channels asked_channels(const ToAtoms &call, const Scalars &scalars, const Terms &terms,
+                                                   const Grids &grids, bool moved, int k_begin)
 {
-    // bit k: G of channel k_begin + k is to be read. A warp asks together
-    const int k = k_begin + (int)threadIdx.x % 32;
+    // from k_begin on: there is a weight and it moved, or v of a weight. A warp asks together
+    const int k = k_begin + (int)threadIdx.x;
     bool asked = false;
-    if (k < terms.k_end) {
-        const real *weight = weights_of(call.atoms.weights, call.atoms, terms.i, k);
-        const real *v_weight = weights_of(call.v.weights, call.atoms, terms.i, k);
-        asked = (call.grad_weights != nullptr && moved)
-                || (wants_theta(call, scalars)
-                    && ((moved && (weight == nullptr || *weight != 0)) || (v_weight != nullptr && *v_weight != 0)));
-    }
-    return __ballot_sync(0xffffffffu, asked);
+    Channels channels = {call.grad_density + (terms.b * call.atoms.n_types + k_begin) * grids.volume,
+                         weights_of(call.atoms.weights, call.atoms, terms.i, k_begin),
+                         weights_of(call.v.weights, call.atoms, terms.i, k_begin), 0};
+    if (k < terms.k_end && wants_theta(call, scalars))
+        asked = (moved && (channels.weights == nullptr || channels.weights[threadIdx.x] != 0))
+                || (channels.v_weights != nullptr && channels.v_weights[threadIdx.x] != 0);
+    channels.asked = __ballot_sync(0xffffffffu, asked);
+    return channels;
 }
 
-__device__ __forceinline__ Group read_group(const ToAtoms &call, const Scalars &scalars, const Terms &terms, bool moved,
-                                            int k, unsigned asked, long long volume)
-{
-    const real *weights = weights_of(call.atoms.weights, call.atoms, terms.i, k);
-    const real *v_weights = weights_of(call.v.weights, call.atoms, terms.i, k);
-    const bool counts = wants_theta(call, scalars);
-    Group group = {};
-    group.grid = call.grad_density + (terms.b * call.atoms.n_types + k) * volume;
-    group.asked = asked & ((1u << GROUP) - 1);
-#pragma unroll
-    for (int c = 0; c < GROUP; ++c) {
-        if (group.asked >> c & 1) {
-            group.weights[c] = weights != nullptr ? weights[c] : (real)1;
-            group.weighted |= (unsigned)(counts && moved && group.weights[c] != 0) << c;
-            if (v_weights != nullptr) {
-                group.v_weights[c] = terms.radius * v_weights[c];
-                group.v_weighted |= (unsigned)(counts && v_weights[c] != 0) << c;
-            }
-        }
-    }
-    return group;
-}
-
-struct Gathered {   // at a voxel
-    real grad_w;    // sum_k w_k G_k
-    real grad_v;    // R sum_k v_wk G_k
+struct Gathered { // at the voxels of a piece
+    real grad_w[VOXELS]; // sum_k w_k G_k
+    real grad_v[VOXELS]; // R sum_k v_wk G_k
 };
 
-template <bool WEIGHTS, int CHANNELS>
-__device__ __forceinline__ Gathered gather(const Group &group, long long volume, long long offset, real phi,
-                                           real (&sum_weights)[GROUP])
+__device__ __forceinline__ void gather(const Channels &channels, int c, const real (&grad)[VOXELS], bool moved,
+                                       real radius, Gathered &sums)
 {
-    // of the first CHANNELS; WEIGHTS: and sum_weights[c] += G_c phi
-    Gathered sums = {};
-    const real *__restrict__ grad = group.grid + offset;
+    // sums += those of channel c, whose G is grad
+    const real weight = !moved ? (real)0 : channels.weights != nullptr ? channels.weights[c] : (real)1;
+    const real v_weight = channels.v_weights != nullptr ? channels.v_weights[c] : (real)0;
+    if (weight != 0)
 #pragma unroll
-    for (int c = 0; c < CHANNELS; ++c, grad += volume) {
-        const real v = CHANNELS == 1 || (group.asked >> c & 1) ? *grad : (real)0;
-        if (WEIGHTS)
-            sum_weights[c] += phi != 0 ? v * phi : (real)0;
-        sums.grad_w += group.weighted >> c & 1 ? group.weights[c] * v : (real)0;
-        sums.grad_v += group.v_weighted >> c & 1 ? group.v_weights[c] * v : (real)0;
-    }
-    return sums;
+        for (int l = 0; l < VOXELS; ++l)
+            sums.grad_w[l] += weight * grad[l];
+    if (v_weight != 0)
+#pragma unroll
+        for (int l = 0; l < VOXELS; ++l)
+            sums.grad_v[l] += radius * v_weight * grad[l];
 }
 
-__device__ __forceinline__ void store_weights(real (&sum_weights)[GROUP], real *grad_weights, const Terms &terms, int k)
+__device__ __forceinline__ Gathered gather_all(const Channels &channels, const Grids &grids, const Geometry &grid,
+                                               const Piece &p, real (&grad)[VOXELS], bool moved, real radius)
 {
-    // those of channels [k, k + GROUP)
-    block_sum<ATOM_THREADS>(sum_weights);
-    if (threadIdx.x == 0)
-        for (int c = 0; c < GROUP; ++c)
-            if (k + c < terms.k_end)
-                grad_weights[k - terms.k_begin + c] = sum_weights[c];
+    // over the channels asked for; grad: G of the first. The next is on its way while one is added up
+    Gathered sums = {};
+    unsigned todo = channels.asked;
+    for (;;) {
+        const int c = __ffs((int)todo) - 1;
+        real next[VOXELS];
+        todo &= todo - 1;
+        if (todo != 0)
+            read_piece(channels.grid + (__ffs((int)todo) - 1) * grids.volume, p, grid, grids.aligned, next);
+        gather(channels, c, grad, moved, radius, sums);
+        if (todo == 0)
+            return sums;
+#pragma unroll
+        for (int l = 0; l < VOXELS; ++l)
+            grad[l] = next[l];
+    }
 }
 
 __device__ __forceinline__ void fill_gradients(const ToAtoms &call, const Terms &terms, real value, real (&sums)[4],
@@ -111,142 +105,219 @@ __device__ __forceinline__ void fill_gradients(const ToAtoms &call, const Terms 
             sums[n] += value;
 }
 
-__device__ __forceinline__ void first_order(const Voxel &p, real first, real (&sum)[4])
+__device__ __forceinline__ void first_order(const Piece &p, const Voxels &v, const Gathered &g,
+                                            const real (&phi_s)[VOXELS], real (&sum)[4])
 {
     // sum += first = G w phi_s, times -R/2 ds/d(x, y, z, R) = (xi, s)
-    sum[0] += first * p.xi_x;
-    sum[1] += first * p.xi_y;
-    sum[2] += first * p.xi_z;
-    sum[3] += first * p.s;
+    real along = 0;
+#pragma unroll
+    for (int l = 0; l < VOXELS; ++l) {
+        if (phi_s[l] != 0) {
+            const real first = g.grad_w[l] * phi_s[l];
+            along += first;
+            sum[2] += first * v.xi_z[l];
+            sum[3] += first * v.s[l];
+        }
+    }
+    sum[0] += along * p.xi_x;
+    sum[1] += along * p.xi_y;
 }
 
-template <bool WEIGHTS, bool THETA, int CHANNELS>
-__device__ __forceinline__ void backward_group(const Group &group, const Geometry &grid, const Scalars &scalars,
-                                               const Support &a, long long volume, real (&sum)[4],
-                                               real (&sum_weights)[GROUP])
+__device__ __forceinline__ void backward_theta(const Channels &channels, const Grids &grids, const Geometry &grid,
+                                               const Scalars &scalars, Support &a, Walk walk, real (&sum)[4])
 {
-    // one pass over the support: WEIGHTS: phi is asked for; THETA: phi_s
-    Voxel p;
-    rewind(p, a);
-    while (next_voxel(p, a, grid, scalars)) {
-        if (!p.inside)
+    // one pass over the support
+    Piece p;
+    bool any;
+    while (next_piece(walk, p, any, a, grid, scalars)) {
+        if (!any)
             continue;
-        const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
-        const real phi = WEIGHTS ? profile(p.s, core, scalars.profile) : (real)0;
-        const Gathered g = gather<WEIGHTS, CHANNELS>(group, volume, p.offset, phi, sum_weights);
-        if (THETA) {
-            const real phi_s = profile_slope(p.s, core, scalars.profile);
-            first_order(p, phi_s != 0 ? g.grad_w * phi_s : (real)0, sum);
+        real grad[VOXELS], core[VOXELS], phi_s[VOXELS];
+        read_piece(channels.grid + (__ffs((int)channels.asked) - 1) * grids.volume, p, grid, grids.aligned, grad);
+        const Voxels v = voxels_of(p, a, grid, scalars);
+        core_of(v.s, scalars.profile, core);
+        profile_slope(v.s, core, scalars.profile, phi_s);
+        first_order(p, v, gather_all(channels, grids, grid, p, grad, true, 0), phi_s, sum);
+    }
+}
+
+__device__ __forceinline__ void add_weights(const real *grad_density, const Grids &grids, const Geometry &grid,
+                                            const Piece &p, int n, const real (&phi)[VOXELS],
+                                            real (&sum_weights)[GROUP])
+{
+    // sum_weights[c] += G_c phi of the first n channels, where phi is not zero
+    real grad[GROUP][VOXELS];
+#pragma unroll
+    for (int c = 0; c < GROUP; ++c)
+        read_piece(grad_density + (c < n ? c : 0) * grids.volume, p, grid, grids.aligned, grad[c]);
+#pragma unroll
+    for (int c = 0; c < GROUP; ++c)
+#pragma unroll
+        for (int l = 0; l < VOXELS; ++l)
+            if (phi[l] != 0)
+                sum_weights[c] += grad[c][l] * phi[l];
+}
+
+__device__ __forceinline__ void store_weights(const real (&sum_weights)[GROUP], real *grad_weights, int n)
+{
+    // of n channels, GROUP at most
+    const int c = threadIdx.x / (32 / GROUP);
+    const real sum = warp_sum(sum_weights);
+    if (threadIdx.x % (32 / GROUP) == 0 && c < n)
+        grad_weights[c] = sum;
+}
+
+__device__ __forceinline__ void backward_weights(const ToAtoms &call, const Terms &terms, const Grids &grids,
+                                                 const Geometry &grid, const Scalars &scalars, Support &a,
+                                                 const Walk &start, real *grad_weights)
+{
+    // a pass over the support for GROUP channels
+    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
+        const real *grad_density = call.grad_density + (terms.b * call.atoms.n_types + k) * grids.volume;
+        real sum_weights[GROUP] = {};
+        Walk walk = start;
+        Piece p;
+        bool any;
+        while (next_piece(walk, p, any, a, grid, scalars)) {
+            if (!any)
+                continue;
+            real core[VOXELS], phi[VOXELS];
+            const Voxels v = voxels_of(p, a, grid, scalars);
+            core_of(v.s, scalars.profile, core);
+            profile(v.s, core, scalars.profile, phi);
+            add_weights(grad_density, grids, grid, p, terms.k_end - k, phi, sum_weights);
         }
+        store_weights(sum_weights, grad_weights + (k - terms.k_begin), terms.k_end - k);
     }
 }
 
 __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
-                                              const Terms &terms, real (&sums)[4], real *grad_weights)
+                                              Support &a, const Terms &terms, real (&sums)[4], real *grad_weights)
 {
-    // sums += d/d(x, y, z, R); grad_weights[k - k_begin] = sum_p G_k phi
-    const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    __shared__ Support a;
+    // sums += this thread's part of d/d(x, y, z, R); grad_weights[k - k_begin] = sum_p G_k phi
     real sum[4] = {};
     if (!place(a, grid, scalars, call.atoms, terms)) {
         fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
+    const Grids grids = grids_of(call.grad_density, grid);
+    const Walk start = rewind(a);
+    if (grad_weights != nullptr)
+        backward_weights(call, terms, grids, grid, scalars, a, start, grad_weights);
     for (int k_begin = terms.k_begin; k_begin < terms.k_end; k_begin += 32) {
-        unsigned todo = asked_channels(call, scalars, terms, true, k_begin);
-        while (todo != 0) {
-            const int first = __ffs((int)todo) - 1, k = k_begin + first;
-            const Group group = read_group(call, scalars, terms, true, k, todo >> first, volume);
-            real sum_weights[GROUP] = {};
-            if (grad_weights != nullptr) {
-                if (group.weighted != 0)
-                    backward_group<true, true, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
-                else
-                    backward_group<true, false, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
-                store_weights(sum_weights, grad_weights, terms, k);
-            } else if (group.asked == 1) {
-                backward_group<false, true, 1>(group, grid, scalars, a, volume, sum, sum_weights);
-            } else {
-                backward_group<false, true, GROUP>(group, grid, scalars, a, volume, sum, sum_weights);
-            }
-            todo &= ~(((1u << GROUP) - 1) << first);
-        }
+        const Channels channels = asked_channels(call, scalars, terms, grids, true, k_begin);
+        if (channels.asked != 0)
+            backward_theta(channels, grids, grid, scalars, a, start, sum);
     }
-    block_sum<ATOM_THREADS>(sum);
     for (int n = 0; n < 4; ++n)
         sums[n] += -2 * sum[n] / terms.radius;
 }
 
-__device__ __forceinline__ void second_order(const Voxel &p, const Direction &along, real R_s_v, real first,
-                                             real R_second, real (&sum)[5])
+__device__ __forceinline__ void second_order(const Piece &p, const Voxels &v, const Direction &along, const Gathered &g,
+                                             const real (&phi_s)[VOXELS], const real (&phi_ss)[VOXELS],
+                                             const real (&R_s_v)[VOXELS], real (&sum)[5])
 {
-    // first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s); what is to be summed, second ds/dr
+    // of first = G w phi_s, R_second = R (G w phi_ss s_v + G v_w phi_s); what is to be summed, second ds/dr
     // + first ds_v/dr = -2 / R^2 (xi by_xi - v_r by_v) and second ds/dR + first ds_v/dR = -2 / R^2 by_radius
-    const real turn = first * along.radius;
-    const real by_xi = R_second + turn;
-    const real by_v = first;
-    const real by_radius = R_second * p.s + first * (R_s_v + along.radius * ((real)0.5 * p.s));
+    real by_xi = 0;
+#pragma unroll
+    for (int l = 0; l < VOXELS; ++l) {
+        if (v.inside[l]) {
+            const real first = g.grad_w[l] * phi_s[l];
+            const real R_second = g.grad_w[l] * phi_ss[l] * R_s_v[l] + g.grad_v[l] * phi_s[l];
+            const real turned = R_second + first * along.radius;
+            by_xi += turned;
+            sum[2] += turned * v.xi_z[l];
+            sum[3] += R_second * v.s[l] + first * (R_s_v[l] + along.radius * ((real)0.5 * v.s[l])); // by_radius
+            sum[4] += first; // by_v
+        }
+    }
     sum[0] += by_xi * p.xi_x;
     sum[1] += by_xi * p.xi_y;
-    sum[2] += by_xi * p.xi_z;
-    sum[3] += by_radius;
-    sum[4] += by_v;
 }
 
-template <int CHANNELS>
-__device__ __forceinline__ void
-backward_backward_group(const Group &group, const Geometry &grid, const Scalars &scalars, const Support &a,
-                        const Direction &along, long long volume, real (&sum)[5], real (&sum_weights)[GROUP])
+__device__ __forceinline__ void along_v(const Piece &p, const Voxels &v, const Direction &along, real (&R_s_v)[VOXELS])
+{
+    const real xi_v = p.xi_x * along.coords[0] + p.xi_y * along.coords[1];
+#pragma unroll
+    for (int l = 0; l < VOXELS; ++l)
+        R_s_v[l] = xi_v + v.xi_z[l] * along.coords[2] + along.radius * v.s[l];
+}
+
+__device__ __forceinline__ void backward_backward_theta(const Channels &channels, const Grids &grids,
+                                                        const Geometry &grid, const Scalars &scalars, Support &a,
+                                                        const Direction &along, bool moved, real radius, Walk walk,
+                                                        real (&sum)[5])
 {
     // one pass over the support
-    Voxel p;
-    rewind(p, a);
-    while (next_voxel(p, a, grid, scalars)) {
-        if (!p.inside)
+    Piece p;
+    bool any;
+    while (next_piece(walk, p, any, a, grid, scalars)) {
+        if (!any)
             continue;
-        const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
-        const real phi_s = profile_slope(p.s, core, scalars.profile);
-        const real phi_ss = profile_curvature(p.s, core, scalars.profile);
-        const real R_s_v =
-            p.xi_x * along.coords[0] + p.xi_y * along.coords[1] + p.xi_z * along.coords[2] + along.radius * p.s;
-        const Gathered g = gather<true, CHANNELS>(group, volume, p.offset, phi_s * R_s_v * a.per_radius, sum_weights);
-        second_order(p, along, R_s_v, g.grad_w * phi_s, g.grad_w * phi_ss * R_s_v + g.grad_v * phi_s, sum);
+        real grad[VOXELS], core[VOXELS], phi_s[VOXELS], phi_ss[VOXELS], R_s_v[VOXELS];
+        read_piece(channels.grid + (__ffs((int)channels.asked) - 1) * grids.volume, p, grid, grids.aligned, grad);
+        const Voxels v = voxels_of(p, a, grid, scalars);
+        core_of(v.s, scalars.profile, core);
+        profile_slope(v.s, core, scalars.profile, phi_s);
+        profile_curvature(v.s, core, scalars.profile, phi_ss);
+        along_v(p, v, along, R_s_v);
+        second_order(p, v, along, gather_all(channels, grids, grid, p, grad, moved, radius), phi_s, phi_ss, R_s_v, sum);
+    }
+}
+
+__device__ __forceinline__ void backward_backward_weights(const ToAtoms &call, const Terms &terms, const Grids &grids,
+                                                          const Geometry &grid, const Scalars &scalars, Support &a,
+                                                          const Direction &along, const Walk &start, real *grad_weights)
+{
+    // a pass over the support for GROUP channels
+    for (int k = terms.k_begin; k < terms.k_end; k += GROUP) {
+        const real *grad_density = call.grad_density + (terms.b * call.atoms.n_types + k) * grids.volume;
+        real sum_weights[GROUP] = {};
+        Walk walk = start;
+        Piece p;
+        bool any;
+        while (next_piece(walk, p, any, a, grid, scalars)) {
+            if (!any)
+                continue;
+            real core[VOXELS], phi_s[VOXELS], phi_v[VOXELS], R_s_v[VOXELS];
+            const Voxels v = voxels_of(p, a, grid, scalars);
+            core_of(v.s, scalars.profile, core);
+            profile_slope(v.s, core, scalars.profile, phi_s);
+            along_v(p, v, along, R_s_v);
+#pragma unroll
+            for (int l = 0; l < VOXELS; ++l)
+                phi_v[l] = v.inside[l] ? phi_s[l] * R_s_v[l] * a.per_radius : (real)0;
+            add_weights(grad_density, grids, grid, p, terms.k_end - k, phi_v, sum_weights);
+        }
+        store_weights(sum_weights, grad_weights + (k - terms.k_begin), terms.k_end - k);
     }
 }
 
 __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, const Geometry &grid,
-                                                       const Scalars &scalars, const Terms &terms, real (&sums)[4],
-                                                       real *grad_weights)
+                                                       const Scalars &scalars, Support &a, const Terms &terms,
+                                                       real (&sums)[4], real *grad_weights)
 {
-    // sums += d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] = sum_p G_k phi_v
-    const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
+    // sums += this thread's part of d/d(x, y, z, R) of <v, first order>; grad_weights[k - k_begin] = sum_p G_k phi_v
     const bool moved = call.v.coords != nullptr || call.v.radii != nullptr;
-    __shared__ Support a;
     real sum[5] = {};
     const bool any = place(a, grid, scalars, call.atoms, terms);
     if (!any || !has_slope(scalars.profile)) {
         fill_gradients(call, terms, is_nan(a.position.high, 0) ? REAL_NAN : (real)0, sums, grad_weights);
         return;
     }
+    const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
+    const Grids grids = grids_of(call.grad_density, grid);
+    const Walk start = rewind(a);
     if (!moved) // phi_v is zero
         fill(grad_weights, terms.k_end - terms.k_begin, 0);
-    const Direction along = direction_of(call.v, call.atoms, terms, scalars.radius_scale);
+    else if (grad_weights != nullptr)
+        backward_backward_weights(call, terms, grids, grid, scalars, a, along, start, grad_weights);
     for (int k_begin = terms.k_begin; k_begin < terms.k_end; k_begin += 32) {
-        unsigned todo = asked_channels(call, scalars, terms, moved, k_begin);
-        while (todo != 0) {
-            const int first = __ffs((int)todo) - 1, k = k_begin + first;
-            const Group group = read_group(call, scalars, terms, moved, k, todo >> first, volume);
-            real sum_weights[GROUP] = {};
-            if (group.asked == 1)
-                backward_backward_group<1>(group, grid, scalars, a, along, volume, sum, sum_weights);
-            else
-                backward_backward_group<GROUP>(group, grid, scalars, a, along, volume, sum, sum_weights);
-            if (grad_weights != nullptr && moved)
-                store_weights(sum_weights, grad_weights, terms, k);
-            todo &= ~(((1u << GROUP) - 1) << first);
-        }
+        const Channels channels = asked_channels(call, scalars, terms, grids, moved, k_begin);
+        if (channels.asked != 0)
+            backward_backward_theta(channels, grids, grid, scalars, a, along, moved, terms.radius, start, sum);
     }
-    block_sum<ATOM_THREADS>(sum);
     for (int n = 0; n < 3; ++n)
         sum[n] += (real)0.5 * along.coords[n] * sum[4];
     for (int n = 0; n < 4; ++n)
@@ -254,7 +325,7 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
 }
 
 __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geometry &grid, const Scalars &scalars,
-                                                  const Terms &terms, real (&sums)[4])
+                                                  Support &a, const Terms &terms, real (&sums)[4])
 {
     // of terms that share a radius
     const Atoms &atoms = call.atoms;
@@ -272,18 +343,20 @@ __device__ __forceinline__ void channel_gradients(const ToAtoms &call, const Geo
         }
         fill_gradients(call, terms, value, sums, grad_weights);
     } else if (call.second) {
-        backward_backward_atom(call, grid, scalars, terms, sums, grad_weights);
+        backward_backward_atom(call, grid, scalars, a, terms, sums, grad_weights);
     } else {
-        backward_atom(call, grid, scalars, terms, sums, grad_weights);
+        backward_atom(call, grid, scalars, a, terms, sums, grad_weights);
     }
 }
 
 __device__ __forceinline__ void atom_gradients(const ToAtoms &call, const Geometry &grid)
 {
-    __shared__ Scalars scalars;
+    __shared__ Support a;
     const Atoms &atoms = call.atoms;
+    const int lane = threadIdx.x;
     const long long i = blockIdx.x;
     const bool per_channel = atoms.weights != nullptr && atoms.radius_by_type;
+    const Scalars &scalars = narrow(grid);
     real sums[4] = {};
     const Terms terms = terms_of(atoms, example_of(atoms, i), i);
     if (terms.b < 0) {
@@ -293,37 +366,41 @@ __device__ __forceinline__ void atom_gradients(const ToAtoms &call, const Geomet
             fill(call.grad_radii + (per_channel ? i * atoms.n_types : i), per_channel ? atoms.n_types : 1, 0);
         return;
     }
-    narrow(scalars, grid);
     for (int k = terms.k_begin, k_end; k < terms.k_end; k = k_end) {
         k_end = per_channel ? k + 1 : terms.k_end;
         if (per_channel)
             sums[3] = 0;
-        channel_gradients(call, grid, scalars,
+        channel_gradients(call, grid, scalars, a,
                           sharing_radius(atoms, call.v.weights, terms, k, k_end, scalars.radius_scale), sums);
-        if (per_channel && call.grad_radii != nullptr && threadIdx.x == 0)
-            call.grad_radii[i * atoms.n_types + k] = scalars.radius_scale * sums[3];
+        if (per_channel && call.grad_radii != nullptr) {
+            const real sum = warp_sum(sums[3]);
+            if (lane == 0)
+                call.grad_radii[i * atoms.n_types + k] = scalars.radius_scale * sum;
+        }
     }
-    if (threadIdx.x != 0)
+    const real sum = warp_sum(sums);
+    const int n = lane / 8;
+    if (lane % 8 != 0)
         return;
-    if (call.grad_coords != nullptr)
-        for (int c = 0; c < 3; ++c)
-            call.grad_coords[3 * i + c] = sums[c];
-    if (call.grad_radii != nullptr && !per_channel)
-        call.grad_radii[i] = scalars.radius_scale * sums[3];
+    if (n < 3 && call.grad_coords != nullptr)
+        call.grad_coords[3 * i + n] = sum;
+    if (n == 3 && call.grad_radii != nullptr && !per_channel)
+        call.grad_radii[i] = scalars.radius_scale * sum;
 }
 
 __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Geometry &grid)
 {
     // sum over voxels and channels of relevance * w phi / density
-    __shared__ Scalars scalars;
+    __shared__ Support a;
     const Atoms &atoms = call.atoms;
+    const int lane = threadIdx.x;
     const long long i = blockIdx.x;
     const long long volume = grid.points[0] * grid.points[1] * grid.points[2];
-    __shared__ Support a;
-    Voxel p;
-    bool nan = false;
-    real sum[1] = {};
-    narrow(scalars, grid);
+    Piece p;
+    bool nan = false, any;
+    const Scalars &scalars = narrow(grid);
+    real sum = 0;
+    const bool aligned = is_aligned(call.grad_density, grid) && is_aligned(call.density, grid);
     const Terms terms = terms_of(atoms, example_of(atoms, i), i);
     for (int k = terms.k_begin; terms.b >= 0 && k < terms.k_end; ++k) {
         const real weight = atoms.weights != nullptr ? atoms.weights[i * atoms.n_types + k] : (real)1;
@@ -331,23 +408,29 @@ __device__ __forceinline__ void atom_relevance_sum(const ToAtoms &call, const Ge
             continue;
         const Terms part = sharing_radius(atoms, nullptr, terms, k, k + 1, scalars.radius_scale);
         const long long channel = (part.b * atoms.n_types + k) * volume;
-        const bool any = place(a, grid, scalars, atoms, part);
+        const bool placed = place(a, grid, scalars, atoms, part);
         if (is_nan(a.position.high, part.radius)) {
             nan = true;
-        } else if (any) {
-            rewind(p, a);
-            while (next_voxel(p, a, grid, scalars)) {
-                if (!p.inside)
+        } else if (placed) {
+            Walk walk = rewind(a);
+            while (next_piece(walk, p, any, a, grid, scalars)) {
+                if (!any)
                     continue;
-                const real core = real_exp2(-LOG2_E * scalars.profile.core_rate * p.s);
-                const real phi = profile(p.s, core, scalars.profile);
-                const real density = call.density[channel + p.offset];
-                if (phi != 0 && density != 0)
-                    sum[0] += call.grad_density[channel + p.offset] * (weight * phi / density);
+                real density[VOXELS], relevance[VOXELS];
+                read_piece(call.density + channel, p, grid, aligned, density);
+                read_piece(call.grad_density + channel, p, grid, aligned, relevance);
+                const Voxels v = voxels_of(p, a, grid, scalars);
+                real core[VOXELS], phi[VOXELS];
+                core_of(v.s, scalars.profile, core);
+                profile(v.s, core, scalars.profile, phi);
+#pragma unroll
+                for (int l = 0; l < VOXELS; ++l)
+                    if (phi[l] != 0 && density[l] != 0)
+                        sum += relevance[l] * (weight * phi[l] / density[l]);
             }
         }
     }
-    block_sum<ATOM_THREADS>(sum);
-    if (threadIdx.x == 0)
-        call.relevance[i] = nan ? REAL_NAN : sum[0];
+    sum = warp_sum(sum);
+    if (lane == 0)
+        call.relevance[i] = nan ? REAL_NAN : sum;
 }

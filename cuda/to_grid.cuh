@@ -32,21 +32,20 @@ struct Along { // u, v or both at one atom
     bool by_u, by_v;
 };
 
-__device__ __forceinline__ real profile_along(real s, real core, real xi_x, real xi_y, real xi_z, const Along &a,
-                                              const Profile &c)
+__device__ __forceinline__ real profile_along(real s, real phi_s, real phi_ss, real xi_x, real xi_y, real xi_z,
+                                              const Along &a, const Profile &c)
 {
     // phi_u, phi_v or phi_uv, from R s_u, R s_v and R^2 s_uv
     const real xi_u = xi_x * a.u.coords[0] + xi_y * a.u.coords[1] + xi_z * a.u.coords[2];
     const real xi_v = xi_x * a.v.coords[0] + xi_y * a.v.coords[1] + xi_z * a.v.coords[2];
     const real R_s_u = xi_u + a.u.radius * s;
     const real R_s_v = xi_v + a.v.radius * s;
-    const real phi_s = profile_slope(s, core, c);
     real value = phi_s * (a.by_u ? R_s_u : R_s_v) * a.per_radius;
     if (a.by_u && a.by_v) {
         const real RR_s_uv =
             (real)0.5 * (a.u.coords[0] * a.v.coords[0] + a.u.coords[1] * a.v.coords[1] + a.u.coords[2] * a.v.coords[2])
             + a.v.radius * xi_u + a.u.radius * xi_v + (real)1.5 * a.u.radius * a.v.radius * s;
-        value = (profile_curvature(s, core, c) * R_s_u * R_s_v + phi_s * RR_s_uv) * a.per_radius * a.per_radius;
+        value = (phi_ss * R_s_u * R_s_v + phi_s * RR_s_uv) * a.per_radius * a.per_radius;
     }
     return s > c.cutoff_s ? (real)0 : value;
 }
@@ -58,7 +57,7 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
 {
     // adds atom i to the channels k_begin + c of which bit c is set
     const Profile &c = scalars.profile;
-    const real xi_x = delta_of(position, 0, corner.x, scalars.resolution) * per_radius;
+    const real xi_x = delta_of(position, 0, (real)corner.x, scalars.resolution) * per_radius;
 #pragma unroll 1
     for (int pass = 0; pass <= DERIVATIVE; ++pass) { // w phi; w phi_v, v_w phi; w phi_uv, u_w phi_v, v_w phi_u
         const real *weights = pass == 0 ? call.atoms.weights : pass == DERIVATIVE ? call.v.weights : call.u.weights;
@@ -79,18 +78,25 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
                     along.v.coords[axis] = minus_two(call.v.coords[3 * i + axis]);
             }
         }
+        real xi_y[VOXELS], xi_z[VOXELS], s[VOXELS], core[VOXELS];
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l) {
-            const real xi_y = delta_of(position, 1, ALONG_Z ? corner.y : corner.y + l, scalars.resolution) * per_radius;
-            const real xi_z = delta_of(position, 2, ALONG_Z ? corner.z + l : corner.z, scalars.resolution) * per_radius;
-            const real s = square(xi_x, xi_y, xi_z);
-            const real core = real_exp2(-LOG2_E * c.core_rate * s);
-            if constexpr (DERIVATIVE == 0)
-                values[l] = profile(s, core, c);
-            else if (along.by_u || along.by_v)
-                values[l] = profile_along(s, core, xi_x, xi_y, xi_z, along, c);
-            else
-                values[l] = profile(s, core, c);
+            const int y = ALONG_Z ? corner.y : corner.y + l, z = ALONG_Z ? corner.z + l : corner.z;
+            xi_y[l] = delta_of(position, 1, (real)y, scalars.resolution) * per_radius;
+            xi_z[l] = delta_of(position, 2, (real)z, scalars.resolution) * per_radius;
+            s[l] = square(xi_x, xi_y[l], xi_z[l]);
+        }
+        core_of(s, c, core);
+        if (DERIVATIVE > 0 && (along.by_u || along.by_v)) {
+            real phi_ss[VOXELS] = {};
+            profile_slope(s, core, c, values);
+            if (along.by_u && along.by_v)
+                profile_curvature(s, core, c, phi_ss);
+#pragma unroll
+            for (int l = 0; l < VOXELS; ++l)
+                values[l] = profile_along(s[l], values[l], phi_ss[l], xi_x, xi_y[l], xi_z[l], along, c);
+        } else {
+            profile(s, core, c, values);
         }
 #pragma unroll
         for (int channel = 0; channel < GROUP; ++channel) {
@@ -115,13 +121,11 @@ __device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, 
     if (corner.x >= grid.points[0] || corner.y >= grid.points[1] || corner.z >= grid.points[2])
         return;
     if (ALONG_Z) {
-        struct alignas(16) Quad {
-            real v[VOXELS];
-        } quad;
+        Packed packed;
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
-            quad.v[l] = v[l];
-        *(Quad *)(call.out + offset) = quad;
+            packed.v[l] = v[l];
+        *(Packed *)(call.out + offset) = packed;
     } else {
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
@@ -214,13 +218,12 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
 template <int DERIVATIVE>
 __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid)
 {
-    __shared__ Scalars scalars;
     __shared__ Tile tile;
+    const Scalars &scalars = narrow(grid);
     const bool by_channel = call.atoms.weights != nullptr && call.atoms.radius_by_type; // a radius per weight
-    narrow(scalars, grid);
-    open_tile(tile, call.atoms, call.prepared, grid, scalars, by_channel);
+    open_tile(tile, call.atoms, call.prepared, grid, by_channel);
     report_examples(tile, call.atoms);
-    if (grid.points[2] % VOXELS == 0 && (size_t)call.out % 16 == 0)
+    if (is_aligned(call.out, grid))
         fill_item<DERIVATIVE, true>(call, grid, scalars, tile, by_channel);
     else
         fill_item<DERIVATIVE, false>(call, grid, scalars, tile, by_channel);

@@ -25,6 +25,7 @@ cdef struct Geometry:   # packed and checked by gridgrad/kernels/abi.py
     double tail[4]
     long long points[3]
     long long radius_by_type
+    float singles[13]    # the numbers from resolution on again, for the GPU
 
 
 cdef extern from *:

@@ -163,7 +163,7 @@ def compile_cuda(contract, folder):
         (None, None),
         (("cutoff, 80", "cutoff, 88", "cutoff_s, 88", "cutoff_s, 80"), "Geometry: cutoff"),
         (("cutoff, 2", "cutoff, 3", "cutoff_s, 3", "cutoff_s, 2"), "Profile: cutoff"),
-        (("GEOMETRY_BYTES 160", "GEOMETRY_BYTES 168"), "Geometry: size"),
+        (("GEOMETRY_BYTES 216", "GEOMETRY_BYTES 224"), "Geometry: size"),
     ],
     ids=["as it is", "fields swapped", "fields of the profile swapped", "another size"],
 )
@@ -185,9 +185,12 @@ def test_a_text_that_differs_does_not_compile(compiler, changed, complaint, tmp_
 def test_pack_geometry():
     fields = {name: 1 if length == 1 else range(length) for name, length in abi.FIELDS.items()}
     packed = abi.pack_geometry(**fields)
-    assert struct.unpack("=16d4q", packed) == (0, 1, 2, 1, 0, 1, 2, 1, 1, 1, 1, 1, 0, 1, 2, 3, 0, 1, 2, 1)
-    moved = struct.unpack("=16d4q", abi.moved_to((7, 8, 9), packed))
-    assert moved == (7, 8, 9, *struct.unpack("=16d4q", packed)[3:])
+    numbers = 1, 0, 1, 2, 1, 1, 1, 1, 1, 0, 1, 2, 3
+    assert struct.unpack("=16d4q13f4x", packed) == (0, 1, 2, *numbers, 0, 1, 2, 1, *numbers)
+    moved = struct.unpack("=16d4q13f4x", abi.moved_to((7, 8, 9), packed))
+    assert moved == (7, 8, 9, *struct.unpack("=16d4q13f4x", packed)[3:])
+    wide = struct.unpack("=16d4q13f4x", abi.pack_geometry(**fields | {"resolution": 1e39}))
+    assert (wide[3], wide[20]) == (1e39, float("inf"))
     with pytest.raises(TypeError, match="tail: 2 numbers; expected 4"):
         abi.pack_geometry(**fields | {"tail": (1, 2)})
     with pytest.raises(TypeError, match="fields: resolution; expected center, resolution, origin"):

@@ -28,8 +28,9 @@ DIFFERENCES = (
     (
         "profile",
         "cuda",
-        {"real_abs", "real_ceil", "real_exp2", "real_floor", "real_fma", "real_max", "real_min", "real_rsqrt"},
-        "one name for both precisions; on the CPU these are computed in double precision",
+        {"real_abs", "real_ceil", "real_exp2", "real_floor", "real_fma", "real_max", "real_min", "real_rsqrt"}
+        | {"core_of", "polynomial"},
+        "one name for both precisions, computed in double precision on the CPU; several voxels at once",
     ),
     (
         "support",
@@ -40,8 +41,9 @@ DIFFERENCES = (
     (
         "support",
         "cuda",
-        {"split", "delta_of", "square", "rewind", "next_voxel", "block_sum"},
-        "threads, which compute what their voxel needs and add up what they have",
+        {"split", "delta_of", "square", "quotient", "rewind", "next_row", "next_piece", "voxels_of", "is_aligned"}
+        | {"read_piece", "warp_sum", "block_sum"},
+        "threads, which deal the pieces of rows out among them and add up what they have",
     ),
     (
         "atoms",
@@ -89,15 +91,20 @@ DIFFERENCES = (
         "to_atoms",
         "cuda",
         {
+            "grids_of",
             "wants_theta",
             "asked_channels",
-            "backward_group",
-            "backward_backward_group",
-            "read_group",
-            "store_weights",
+            "gather_all",
             "fill_gradients",
+            "backward_theta",
+            "backward_weights",
+            "add_weights",
+            "store_weights",
+            "along_v",
+            "backward_backward_theta",
+            "backward_backward_weights",
         },
-        "GROUP channels in registers, and what all get",
+        "a pass over the support for theta, and one for GROUP channels of weights; one over a block in scratch memory",
     ),
     (
         "density",

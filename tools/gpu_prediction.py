@@ -4,8 +4,9 @@
 
 The workload is that of tools/gpu_benchmark.py. How often the loops run is counted while one of its examples runs on the
 kernels compiled for the CPU (gcov counts lines); how many instructions a turn takes is counted in the machine code
-(tools/sass.py), branches not taken included. Both are facts; that what is outside of the loops runs once a warp, and
-share of the peaks that is reached, are assumptions: a prediction can be wrong.
+(tools/sass.py), without those that came from lines, or from calls inlined there, that the run never reached. Both are
+facts; that a turn takes all others, that what is outside of the loops runs once a warp, and the share of the peaks that
+is reached, are assumptions: a prediction can be wrong.
 """
 
 import argparse
@@ -124,63 +125,64 @@ def workload(batch, device):
     }
 
 
-class Loop(NamedTuple):
-    """A loop of the text: a line that every turn executes once a thread, and how to know it in the machine code.
-
-    Attributes
-    ----------
-    file, line : str
-        Where, and a pattern.
-    per_turn : int
-        How often a turn executes the line.
-    """
+class Line(NamedTuple):
+    """A line of the text that every turn of a loop executes once a thread, or `per_turn` times, found by a pattern."""
 
     file: str
-    line: str
+    pattern: str
     per_turn: int = 1
+    function: str = ""
 
 
 TO_GRID = {
-    "voxels": Loop("to_grid.cuh", r"core = real_exp", 4),
-    "around": Loop("to_grid.cuh", r"todo = __ballot_sync"),
-    "listing": Loop("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
-    "bits": Loop("tile.cuh", r"unsigned bits = bits_of\("),
-    "NaN": Loop("tile.cuh", r"zero \+= weights", 4),
-    "warps": Loop("density.cu", r"to_grid<"),
+    "voxels": Line("to_grid.cuh", r"= square\(xi_x", 4),
+    "around": Line("to_grid.cuh", r"todo = __ballot_sync"),
+    "listing": Line("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
+    "bits": Line("tile.cuh", r"unsigned bits = bits_of\("),
+    "NaN": Line("tile.cuh", r"zero \+= weights", 4),
+    "warps": Line("density.cu", r"to_grid<"),
 }
 BEFORE = {  # the tiles
-    "weights": Loop("prepare.cuh", r"any \|= counting", 2),
-    "weights' warps": Loop("density.cu", r"find_weight_bits\("),
-    "cells": Loop("prepare.cuh", r"votes = __ballot_sync"),
-    "cells' warps": Loop("density.cu", r"list_in_cells\("),
+    "weights": Line("prepare.cuh", r"any \|= counting", 2),
+    "weights' warps": Line("density.cu", r"find_weight_bits\("),
+    "cells": Line("prepare.cuh", r"votes = __ballot_sync"),
+    "cells' warps": Line("density.cu", r"list_in_cells\("),
 }
 TO_ATOMS = {
-    "voxels": Loop("support.cuh", r"v\.s = square"),
-    "around": Loop("to_atoms.cuh", r"= read_group\("),
-    "warps": Loop("density.cu", r"atom_gradients\("),
+    "rows": Line("support.cuh", r"next_row\(walk, a"),  # 32 of them
+    "pieces, put": Line("support.cuh", r"walk\.put \+= "),
+    "warps": Line("density.cu", r"atom_gradients\("),
 }
+PASSES = ("backward_theta", "backward_weights", "backward_backward_theta", "backward_backward_weights")
 
 
 def _family(kernel):
     return TO_ATOMS if kernel.startswith("density_backward") else TO_GRID | BEFORE
 
 
-def _lines(folder, name, pattern):
-    # how often the lines of a source that match were executed, by any thread
-    total = 0
-    for file in json.loads(folder.joinpath("counts.json").read_text())["files"]:
-        if Path(file["file"]).name != name:
-            continue
-        text = (ROOT / "cuda" / name).read_text(encoding="utf-8").splitlines()
-        total += max(
-            (line["count"] for line in file["lines"] if re.search(pattern, text[line["line_number"] - 1])), default=0
-        )
-    return total
+@functools.cache
+def _text(name):
+    return ("", *(ROOT / "cuda" / name).read_text(encoding="utf-8").splitlines())
 
 
 @functools.cache
-def counts():
-    """Return by case how often each loop turns for one example, in warps, and at how many voxels phi was evaluated."""
+def _body(name, function):
+    # the lines of a function
+    text = _text(name)
+    first = next(n for n, line in enumerate(text) if re.search(rf"\b{function}\(", line))
+    return range(first, next(n for n in range(first, len(text)) if text[n] == "}") + 1)
+
+
+def _span(name, function, first, last):
+    # the lines of a function from one that matches to the next that matches another
+    lines, text = _body(name, function), _text(name)
+    begin = next(n for n in lines if re.search(first, text[n]))
+    return range(begin, next(n for n in lines if n >= begin and re.search(last, text[n])) + 1)
+
+
+@functools.cache
+def executed():
+    """Return by case how often each line was executed, by any thread, for one example: {(file, line): count}."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -189,84 +191,147 @@ def counts():
             **os.environ, "CUDA_ON_CPU": name, "CUDA_ON_CPU_FLAGS": "--coverage -O0", "SHIM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        for case, (kernel, _, _) in CASES.items():
+        for case in CASES:
             code = RUN.format(path=path, case=case)
             subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=name)
             (data,) = folder.rglob("libdensity_float*.gcda")
             text = subprocess.run(
                 ["gcov", "--json-format", "--stdout", data], capture_output=True, text=True, check=True, cwd=name
             ).stdout
-            (folder / "counts.json").write_text(text)
             data.unlink()
-            found[case] = {
-                name: _lines(folder, loop.file, loop.line) / 32 / loop.per_turn
-                for name, loop in _family(kernel).items()
-            }
-            inside = _lines(folder, "to_atoms.cuh", r"core = real_exp")
-            found[case]["voxels inside"] = inside or 128 * found[case]["voxels"]
+            lines = found[case] = {}
+            for file in json.loads(text)["files"]:
+                for line in file["lines"]:  # once for each instance of a template
+                    at = Path(file["file"]).name, line["line_number"]
+                    lines[at] = lines.get(at, 0) + line["count"]
     return found
 
 
-def loop_sizes(kernels, kernel, one_channel=False):
-    """Return the instructions of a turn of each loop, without those of the loops inside, and of the rest of the kernel.
+def _count(case, line):
+    # how often a loop turns, in warps
+    body = _body(line.file, line.function) if line.function else range(len(_text(line.file)))
+    matching = [n for n in body if re.search(line.pattern, _text(line.file)[n])]
+    return max((executed()[case].get((line.file, n), 0) for n in matching), default=0) / 32 / line.per_turn
 
-    Where the compiler made several of one, since it made two store patterns, or took a condition out, the median. The
-    kernels of the atoms have a loop over voxels for each thing asked for: the longest counts, or with `one_channel`
-    that of one channel and no gradients of types, the shortest.
-    """
-    code, labels = kernels[kernel]
-    loops = sass.loops(code, labels)
+
+@functools.cache
+def counts():
+    """Return by case how often each loop turns for one example, in warps, and at how many voxels phi was evaluated."""
+    found = {}
+    for case, (kernel, _, _) in CASES.items():
+        found[case] = {name: _count(case, line) for name, line in _family(kernel).items()}
+        for name in PASSES if _family(kernel) is TO_ATOMS else ():
+            found[case][name] = _count(case, Line("to_atoms.cuh", r"if \(!any\)", 1, name))
+            found[case][f"passes: {name}"] = _count(case, Line("to_atoms.cuh", r"void \w+_theta|walk = ", 1, name))
+    return found
+
+
+def live(code, case):
+    """Return for each instruction whether the case reaches all the lines that it came from."""
+    lines = executed()[case]
+    return [
+        at < sass.end_of(code) and all(lines.get(line, 1) for line in chain) for at, chain in enumerate(code.origins)
+    ]
+
+
+def parts(kernels, case):
+    """Return what a case executes, in warps: by name (turns, instructions of a turn), the loops inside not included."""
+    in_warps, code = counts()[case], kernels[CASES[case].kernel]
+    alive = live(code, case)
+    if _family(CASES[case].kernel) is TO_ATOMS:
+        return _parts_of_atoms(code, alive, in_warps)
+    return _parts_of_grid(code, alive, in_warps) | _parts_before(kernels, in_warps)
+
+
+def _parts_before(kernels, in_warps):
+    # weight_bits has a variant for each pair of directions that is there or not; no case has their weights
+    def loops_with(code, n):
+        votes = [sum("VOTE" in text for text in code.instructions[b : e + 1]) for b, e in sass.loops(code)]
+        return [e - b + 1 for (b, e), found in zip(sass.loops(code), votes, strict=True) if n(found)]
+
+    bits, cells = kernels["weight_bits"], kernels["list_cells"]
+    turns, tests = loops_with(bits, lambda n: n == 2), loops_with(cells, bool)
+    sizes = {
+        "weights": min(turns),
+        "weights' warps": (sass.end_of(bits) - sum(turns)) / len(turns),
+        "cells": min(tests),
+        "cells' warps": sass.end_of(cells) - min(tests),
+    }
+    return {name: (in_warps[name], size) for name, size in sizes.items()}
+
+
+def _parts_of_grid(code, alive, in_warps):
+    # where the compiler made several of a loop, those that are reached
+    instructions, loops = code.instructions, sass.loops(code)
 
     def with_(name, begin, end):
-        return any(name in text for text in code[begin : end + 1])
+        return any(name in text for text in instructions[begin : end + 1])
 
-    voxels = sass.voxel_loops(code, labels)
-    around = {}  # a loop may hold several of those over voxels
+    def size(loop):
+        return sum(alive[loop[0] : loop[1] + 1])
+
+    voxels = sass.voxel_loops(code)
+    around = {}
     for begin, end in voxels:
         outside = [(b, e) for b, e in loops if b <= begin and end <= e and (b, e) != (begin, end)]
         if outside:
             b, e = min(outside, key=lambda loop: loop[1] - loop[0])
-            nested = sum(last - first + 1 for first, last in voxels if b <= first and last <= e)
-            around[b, e] = e - b + 1 - nested
+            around[b, e] = size((b, e)) - sum(size((x, y)) for x, y in voxels if b <= x and y <= e)
     inmost = [(b, e) for b, e in loops if not any(b <= x and y <= e and (x, y) != (b, e) for x, y in loops)]
-    sums = [loop for loop in inmost if loop not in voxels and with_("FADD", *loop) and not with_("FMNMX", *loop)]
     plain = [
         (b, e) for b, e in loops
         if with_("VOTE", b, e) and not with_(sass.EXPONENTIAL, b, e) and not any(b < x and y < e for x, y in voxels)
     ]  # fmt: skip
     sizes = {
-        "voxels": [end - begin + 1 for begin, end in voxels],
+        "voxels": [size(loop) for loop in voxels],
         "around": list(around.values()),
-        "listing": [e - b + 1 for b, e in plain if with_("BAR", b, e)],
-        "bits": [e - b + 1 for b, e in plain if not with_("BAR", b, e)],
-        "NaN": [e - b + 1 for b, e in sums],
-    }
-    found = {name: statistics.median_high(size) if size else 0 for name, size in sizes.items()}
-    if _family(kernel) is TO_ATOMS:
-        found["voxels"] = min(sizes["voxels"]) if one_channel else max(sizes["voxels"])
-    rest = len(code) - sum(map(sum, sizes.values()))
-    if _family(kernel) is TO_ATOMS:
-        return found | {"warps": rest}
-    return found | {"warps": rest / 2} | _sizes_before(kernels)  # two store patterns
+        "listing": [size(loop) for loop in plain if with_("BAR", *loop)],
+        "bits": [size(loop) for loop in plain if not with_("BAR", *loop)],
+        "NaN": [
+            size(loop) for loop in inmost
+            if loop not in voxels and with_("FADD", *loop) and not with_("FMNMX", *loop)
+        ],
+    }  # fmt: skip
+    reached = {name: [one for one in found if one > 1] for name, found in sizes.items()}
+    found = {name: (in_warps[name], statistics.median_high(size) if size else 0) for name, size in reached.items()}
+    return found | {"warps": (in_warps["warps"], sum(alive) - sum(map(sum, reached.values())))}
 
 
-def _sizes_before(kernels):
-    # weight_bits has a variant for each pair of directions that is there or not; no case has their weights
-    code, labels = kernels["weight_bits"]
-    turns = [end - begin + 1 for begin, end in sass.loops(code, labels) if _votes(code[begin : end + 1]) == 2]
-    found = {"weights": min(turns), "weights' warps": (len(code) - sum(turns)) / len(turns)}
-    code, labels = kernels["list_cells"]
-    turns = [end - begin + 1 for begin, end in sass.loops(code, labels) if _votes(code[begin : end + 1])]
-    return found | {"cells": min(turns), "cells' warps": len(code) - min(turns)}
+def _parts_of_atoms(code, alive, in_warps):
+    # the passes over the support by the lines that the instructions came from
+    voxels = sass.voxel_loops(code)
+    row = {("support.cuh", n) for n in _body("support.cuh", "next_row")}
+    row |= {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"votes == 0", "continue;")}
+    put = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"if \(puts\)", r"walk\.put \+=")}
+    both = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"while \(", r"bool puts")}
+    bodies = {name: {("to_atoms.cuh", n) for n in _body("to_atoms.cuh", name)} for name in PASSES}
+    total = sum(in_warps[name] for name in PASSES) or 1
+    found = {}
+    for at, chain in enumerate(code.origins):
+        if not alive[at]:
+            continue
+        lines = set(chain)
+        of = next((name for name, body in bodies.items() if lines & body), None)
+        share = in_warps[of] / total if of else 0
+        if of is None:
+            part, turns = "warps", in_warps["warps"]
+        elif not any(begin <= at <= end for begin, end in voxels):
+            part, turns = f"passes: {of}", in_warps[f"passes: {of}"]
+        elif lines & row:
+            part, turns = f"rows: {of}", share * in_warps["rows"]
+        elif lines & put:
+            part, turns = f"pieces, put: {of}", share * in_warps["pieces, put"]
+        elif lines & both:
+            part, turns = f"rows or pieces: {of}", share * (in_warps["rows"] + in_warps["pieces, put"])
+        else:
+            part, turns = f"pieces: {of}", in_warps[of]
+        found[part] = turns, found.get(part, (0, 0))[1] + 1
+    return found
 
 
-def _votes(code):
-    return sum("VOTE" in text for text in code)
-
-
-def _one_channel(case):
-    # the types are one-hot: without gradients of types, an atom reads G in one channel
-    return case.endswith(", coords")
+def _voxels_read(case):
+    # by all threads, of G, 16 bytes at a time
+    return 4 * 32 * _count(case, Line("support.cuh", r"const Packed packed = ", 1))
 
 
 class Prediction(NamedTuple):
@@ -281,12 +346,10 @@ class Prediction(NamedTuple):
 
 def predict(case, device, kernels):
     """Return the prediction; `kernels` are those of `sass.compiled` for the device's architecture."""
-    kernel, _, n_bytes = CASES[case]
-    found = counts()[case]
-    sizes = loop_sizes(kernels, kernel, _one_channel(case))
+    n_bytes = CASES[case].n_bytes
     if n_bytes is None:
-        n_bytes = READ + 4 * BATCH * found["voxels inside"]
-    instructions = BATCH * sum(found[name] * sizes[name] for name in _family(kernel))
+        n_bytes = READ + 4 * BATCH * _voxels_read(case)
+    instructions = BATCH * sum(turns * size for turns, size in parts(kernels, case).values())
     memory, issue = 1e3 * n_bytes / (device.bandwidth * 1e12), 1e3 * instructions / device.slots()
     return Prediction(n_bytes, instructions, memory, issue, max(memory / REACHED_BYTES, issue / REACHED_SLOTS))
 
@@ -334,10 +397,9 @@ def main():
         Path(options.json).write_text(json.dumps(predicted, indent=1) + "\n", encoding="utf-8")
     print(table())
     print()
-    for case, found in counts().items():
-        kernel = CASES[case].kernel
-        sizes = loop_sizes(sass.compiled(90), kernel, _one_channel(case))
-        turns = ", ".join(f"{name} {BATCH * found[name]:.0f} x {sizes[name]:.0f}" for name in _family(kernel))
+    for case in CASES:
+        found = parts(sass.compiled(90), case)
+        turns = ", ".join(f"{name} {BATCH * turns:.0f} x {size:.0f}" for name, (turns, size) in found.items())
         print(f"{case}: turns x instructions on sm_90: {turns}")
 
 

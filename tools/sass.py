@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from typing import NamedTuple
 
 from ptxas_table import ARCHITECTURES
 
@@ -34,40 +35,68 @@ def nvdisasm():
     return shutil.which("nvdisasm")
 
 
+class Code(NamedTuple):
+    """The machine code of a kernel.
+
+    Attributes
+    ----------
+    instructions : list of str
+        In order.
+    labels : dict of int
+        The instruction that follows each label.
+    origins : list of tuple
+        Of each instruction, (file, line) of the text that it came from, and of the calls that were inlined around it.
+    """
+
+    instructions: list
+    labels: dict
+    origins: list
+
+
 def disassemble(image):
-    """Return the instructions of each kernel of a cubin: (address, text) in order."""
+    """Return the `Code` of each kernel of a cubin; origins are there if it was compiled with -lineinfo."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(image)
         file.flush()
-        text = subprocess.run([nvdisasm(), "-c", file.name], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([nvdisasm(), "-c", "-gi", file.name], capture_output=True, text=True, check=True).stdout
     found = {}
     for part in re.split(r"^\s*\.section\s+\.text\.", text, flags=re.M)[1:]:
         name = re.match(r"\w+", part).group()
-        labels, instructions = {}, []
+        code, chain, fresh = Code([], {}, []), (), False
         for line in part.splitlines():
             if label := re.match(r"(\.L_x_\d+):", line):
-                labels[label.group(1)] = len(instructions)
+                code.labels[label.group(1)] = len(code.instructions)
+            elif origin := re.match(r'\s*//## File "(.*?)", line (\d+)', line):
+                here = os.path.basename(origin.group(1)), int(origin.group(2))
+                chain, fresh = (*chain, here) if fresh else (here,), True
             elif instruction := re.search(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", line):
-                instructions.append(instruction.group(2))
-        found[name] = instructions, labels
+                code.instructions.append(instruction.group(2))
+                code.origins.append(chain)
+                fresh = False
+        found[name] = code
     return found
 
 
-def loops(instructions, labels):
+def end_of(code):
+    """Return the number of instructions up to the last exit; what follows is for warps that have come apart."""
+    return 1 + max(at for at, text in enumerate(code.instructions) if re.search(r"\bEXIT\b", text))
+
+
+def loops(code):
     """Return the loops, (first, last) instruction, found by branches that lead back."""
     found = {}
-    for at, text in enumerate(instructions):
+    for at, text in enumerate(code.instructions[: end_of(code)]):
         target = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", text)
-        if target and labels[target.group(1)] < at:
-            begin = labels[target.group(1)]
+        if target and code.labels[target.group(1)] < at:
+            begin = code.labels[target.group(1)]
             found[begin] = max(at, found.get(begin, at))
     return list(found.items())
 
 
-def voxel_loops(instructions, labels):
+def voxel_loops(code):
     """Return the loops over voxels: those with an exponential and no such loop inside."""
-    exponentials = [at for at, text in enumerate(instructions) if EXPONENTIAL in text]
-    around = [loop for loop in loops(instructions, labels) if any(loop[0] <= at <= loop[1] for at in exponentials)]
+    exponentials = [at for at, text in enumerate(code.instructions) if EXPONENTIAL in text]
+    around = [loop for loop in loops(code) if any(loop[0] <= at <= loop[1] for at in exponentials)]
     return [
         (begin, end)
         for begin, end in around
@@ -77,9 +106,9 @@ def voxel_loops(instructions, labels):
 
 @functools.cache
 def compiled(architecture, real="float"):
-    """Return the instructions and labels of each kernel for an architecture."""
+    """Return the `Code` of each kernel for an architecture."""
     sources = cubins.sources()
-    options = [*cubins.options(real), f"--gpu-architecture=sm_{architecture}"]
+    options = [*cubins.options(real), f"--gpu-architecture=sm_{architecture}", "-lineinfo"]
     image = nvrtc.load().compile(sources[cubins.MAIN], cubins.MAIN, options, sources)[0]
     return {name: code for name, code in disassemble(image).items() if name in GPU_KERNELS}
 
@@ -98,8 +127,8 @@ def main():
     for name in GPU_KERNELS:
         cells = []
         for kernels in columns.values():
-            sizes = ", ".join(str(end - begin + 1) for begin, end in voxel_loops(*kernels[name]))
-            cells.append(f"{sizes or '-'} ({len(kernels[name][0])})")
+            sizes = ", ".join(str(end - begin + 1) for begin, end in voxel_loops(kernels[name]))
+            cells.append(f"{sizes or '-'} ({len(kernels[name].instructions)})")
         print(f"| `{name}` | {' | '.join(cells)} |")
 
 

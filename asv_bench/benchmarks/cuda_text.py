@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import statistics
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).parents[2] / "tools"))
@@ -36,8 +37,8 @@ def setup_cache():
             found["resources"][row.kernel, architecture] = row
         if sass.nvdisasm() is not None:
             for kernel in KERNEL_NAMES:
-                sizes = gpu_prediction.loop_sizes(sass.compiled(architecture), kernel)
-                found["loops"][kernel, architecture] = sizes["voxels"]
+                sizes = [end - begin + 1 for begin, end in sass.voxel_loops(sass.compiled(architecture)[kernel])]
+                found["loops"][kernel, architecture] = statistics.median_high(sizes)
     if found["loops"] and shutil.which("g++") and shutil.which("gcov"):
         for case in gpu_prediction.CASES:
             for name, device in gpu_prediction.DEVICES.items():

@@ -5,6 +5,7 @@ pyx/ and cuda/ declare their side of it and have the compiler check it: `c_text`
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +25,13 @@ INTEGERS = {"points": 3, "radius_by_type": 1}
 """The int64 fields that follow."""
 
 FIELDS = CENTER | NUMBERS | PROFILE | INTEGERS
-_GEOMETRY = struct.Struct(f"={sum((CENTER | NUMBERS | PROFILE).values())}d{sum(INTEGERS.values())}q")
+SINGLES = sum((NUMBERS | PROFILE).values())
+"""The float32 numbers that follow, all of `NUMBERS` and `PROFILE` again: a GPU would convert them once a thread."""
 _WORD = 8
+_SINGLES_OFFSET = _WORD * sum(FIELDS.values())
+_GEOMETRY = struct.Struct(
+    f"={sum((CENTER | NUMBERS | PROFILE).values())}d{sum(INTEGERS.values())}q{4 * SINGLES}s{4 * (SINGLES % 2)}x"
+)
 
 
 def _firsts(fields: dict[str, int]) -> dict[str, int]:
@@ -68,7 +74,9 @@ def pack_geometry(**fields: Any) -> bytes:
         if len(value) != length:
             raise TypeError(f"{name}: {len(value)} numbers; expected {length}")
         values += value
-    return _GEOMETRY.pack(*values)
+    first = CENTER["center"]
+    singles = (ctypes.c_float * SINGLES)(*values[first : first + SINGLES])  # infinite beyond float32
+    return _GEOMETRY.pack(*values, bytes(singles))
 
 
 def points_of(geometry: bytes) -> tuple[int, int, int]:
@@ -123,6 +131,8 @@ the atoms of an example, a cell of tiles."""
 PREPARED = dict.fromkeys(("bits", "channels", "cells"), "P") | dict.fromkeys(("n_parts", "cell_scale", "capacity"), "i")
 """Arguments of the kernels of tiles on the GPU, after those of both texts: what was found before, or 0."""
 MAX_BLOCKS = 2**31 - 1
+MAX_ROWS = 2**32 - 1
+"""Along z, of a channel: the GPU counts them in 32 bits."""
 MAX_CENTERS = MAX_BLOCKS // 3
 """Of grids that have one each: the GPU counts their numbers in 32 bits."""
 
@@ -223,6 +233,9 @@ class Kernel(NamedTuple):
         at = {name: nth for nth, name in enumerate(self.formats)}
 
         def of_atoms(arguments: Sequence) -> int:
+            x, y, _ = _POINTS.unpack_from(arguments[at["geometry"]], _POINTS_OFFSET)
+            if x * y > MAX_ROWS:
+                raise ValueError(f"{self.name}: {x} x {y} rows along z; expected at most {MAX_ROWS}")
             return arguments[at["n_atoms"]]
 
         def of_sums(arguments: Sequence) -> int:
@@ -299,7 +312,8 @@ def c_text() -> str:
         ``GEOMETRY_FIELDS`` is a row of ``GEOMETRY_FIELD(name, offset)`` in bytes, ``GEOMETRY_BYTES`` the size.
         ``NUMBER_FIELDS`` and ``PROFILE_FIELDS`` are rows of ``NUMBER_FIELD(name, nth)`` and
         ``PROFILE_FIELD(name, nth)``, counted from 0 among the numbers, which begin with number ``NUMBERS_BEGIN`` of
-        all, and among those of the profile, which are ``PROFILE_REALS``, from ``PROFILE_BEGIN`` on.
+        all, and among those of the profile, which are ``PROFILE_REALS``, from ``PROFILE_BEGIN`` on. ``SINGLES``: how
+        many of both.
         ``FAULT_INDEX`` and so on: the words of `FAULTS`.
     """
 
@@ -307,11 +321,12 @@ def c_text() -> str:
         return " ".join(f"{macro}({name}, {size * nth})" for name, nth in _firsts(fields).items())
 
     macros = {
-        "GEOMETRY_FIELDS": row("GEOMETRY_FIELD", FIELDS, _WORD),
+        "GEOMETRY_FIELDS": row("GEOMETRY_FIELD", FIELDS, _WORD) + f" GEOMETRY_FIELD(singles, {_SINGLES_OFFSET})",
         "GEOMETRY_BYTES": _GEOMETRY.size,
         "NUMBER_FIELDS": row("NUMBER_FIELD", NUMBERS, 1),
         "PROFILE_FIELDS": row("PROFILE_FIELD", PROFILE, 1),
         "NUMBERS_BEGIN": sum(CENTER.values()),
+        "SINGLES": SINGLES,
         "PROFILE_BEGIN": sum((CENTER | NUMBERS).values()),
         "PROFILE_REALS": sum(PROFILE.values()),
         **{f"FAULT_{name.upper()}": word for word, name in enumerate(FAULTS)},

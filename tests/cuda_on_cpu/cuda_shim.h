@@ -31,6 +31,12 @@ T __shfl_sync(unsigned mask, T value, int source)
 }
 
 template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned bits)
+{
+    return shim::exchange(mask, value, shim::current->lane ^ bits);
+}
+
+template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned distance)
 {
     const unsigned lane = shim::current->lane;
