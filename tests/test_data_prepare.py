@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -320,6 +321,24 @@ def test_results_come_in_order_whatever_dies():
     assert list(results) == [None if i % 10 == 7 else i for i in range(13, 50)] and sorted(died) == [17, 27, 37, 47]
     with pytest.raises(ValueError, match="twelve"):
         list(pool.map_ordered(slow_or_fatal, range(10, 14), 2, None))
+
+
+@pytest.mark.parametrize("before", [None, "", "1"])
+def test_threads_that_start_workers_leave_the_environment_as_it_was(before, monkeypatch):
+    if before is None:
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    seen = []
+
+    def ensure_running():
+        seen.append(os.environ["PYTHONSAFEPATH"])
+        time.sleep(0.01)
+
+    monkeypatch.setattr(pool.forkserver, "ensure_running", ensure_running)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: pool.warm_up(), range(16)))
+    assert seen == ["1"] * 16 and os.environ.get("PYTHONSAFEPATH") == before
 
 
 def test_workers_that_cannot_import_the_typer_are_no_failures_of_records(library, tmp_path, monkeypatch, caplog):

@@ -23,6 +23,7 @@ _PRELOAD = ["gridgrad.data", "gridgrad.mol", "rdkit.Chem", "gemmi"]
 """What workers need, imported once by the server that they are forked from."""
 
 _SAFE_PATH = "PYTHONSAFEPATH"
+_STARTING = threading.Lock()  # of those who change the environment, which the whole process shares
 
 
 class WorkerDiedError(RuntimeError):
@@ -124,15 +125,16 @@ def _alone(function: Callable, item: Any, before: Future, died: Callable) -> Fut
 def warm_up() -> None:
     """Start the process that workers are forked from, which imports what they need while the caller goes on."""
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"  # it would import from the current folder, which may be a checkout of gridgrad
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+    with _STARTING:
+        before = os.environ.get(_SAFE_PATH)
+        os.environ[_SAFE_PATH] = "1"  # it would import from the current folder, which may be a checkout of gridgrad
+        try:
+            forkserver.ensure_running()
+        finally:
+            if before is None:
+                del os.environ[_SAFE_PATH]
+            else:
+                os.environ[_SAFE_PATH] = before
 
 
 def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
