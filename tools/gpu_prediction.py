@@ -229,9 +229,8 @@ def counts():
 def live(code, case):
     """Return for each instruction whether the case reaches all the lines that it came from."""
     lines = executed()[case]
-    return [
-        at < sass.end_of(code) and all(lines.get(line, 1) for line in chain) for at, chain in enumerate(code.origins)
-    ]
+    end = sass.end_of(code)
+    return [at < end and all(lines.get(line, 1) for line in chain) for at, chain in enumerate(code.origins)]
 
 
 def parts(kernels, case):
