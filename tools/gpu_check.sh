@@ -123,7 +123,7 @@ for tool in memcheck racecheck initcheck synccheck; do
         absent "$tool" "compute-sanitizer is not installed"
     fi
 done
-step registers-torch 40 "$PYTHON" "$SOURCE/tools/ptxas_table.py" --markdown
-newest step registers-newest 40 "$PYTHON" "$SOURCE/tools/ptxas_table.py" --markdown
+step registers-torch 90 "$PYTHON" "$SOURCE/tools/ptxas_table.py" --markdown
+newest step registers-newest 90 "$PYTHON" "$SOURCE/tools/ptxas_table.py" --markdown
 rm -rf "$SITE" "$NEWEST" "$RESULTS/molgrid"
 exit $failed
