@@ -29,7 +29,7 @@ def test_launch_computes_the_density(devices, journal, dtype):
     assert launch.name == b"density"
     assert launch.stream is None
     assert launch.device == 0
-    assert launch.bytes == 6 * 8 + 20 * 8 + 4 * 8 + 8 + 3 * 8 + 4 * 4 + 8
+    assert launch.bytes == 6 * 8 + (20 * 8 + 14 * 4) + 4 * 8 + 8 + 3 * 8 + 4 * 4 + 8
 
 
 def test_every_kernel_and_its_grid(devices, journal):
