@@ -158,7 +158,7 @@ def test_the_cuda_text_is_tracked(monkeypatch):
     assert 50 < instructions.track_inner_loop(found, "density", 90) < 400
     predicted.setup(found, "density", "H200")
     seconds = predicted.track_predicted_time(found, "density", "H200")
-    assert prediction.GRID / 4.8e12 < seconds < 1e-2
+    assert prediction.CASES["density"].n_bytes / 4.8e12 < seconds < 1e-2
     kept = prediction.kept("NVIDIA H200")["density"].expected  # made anew by tools/gpu_prediction.py --json
     assert 1e3 * seconds == pytest.approx(kept, rel=0.1)
     assert prediction.kept("NVIDIA H100 80GB HBM3") and prediction.kept("NVIDIA GeForce GTX 480") is None

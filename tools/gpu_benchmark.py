@@ -18,22 +18,12 @@ import sys
 import time
 
 import torch
+from gpu_workload import ATOMS, BATCH, CASES, CHANNELS, atoms, workload
 
 import gridgrad as gg
 from gridgrad import gpu
 
-BATCH, ATOMS, CHANNELS = 64, 400, 28
 SMALL_ATOMS, SMALL_CHANNELS = 40, 14
-
-
-def atoms(batch, n_atoms, n_channels, dtype=torch.float32, device="cuda"):
-    """Draw padded atoms in a box of 23.5 A: coords, one-hot types, radii, index types."""
-    generator = torch.Generator().manual_seed(0)
-    coords = (torch.rand((batch, n_atoms, 3), generator=generator) - 0.5) * 23.5
-    index = torch.randint(0, n_channels, (batch, n_atoms), generator=generator)
-    radii = 1.2 + 0.8 * torch.rand((batch, n_atoms), generator=generator)
-    types = torch.nn.functional.one_hot(index, n_channels)
-    return coords.to(device, dtype), types.to(device, dtype), radii.to(device, dtype), index.to(device)
 
 
 def device_time(function, repeats=20):
@@ -153,8 +143,8 @@ def beside_predictions():
 
     name = torch.cuda.get_device_name()
     predicted = gpu_prediction.kept(name)
-    given = gpu_prediction.workload(BATCH, "cuda")
-    times = {case: device_time(functools.partial(one.call, **given)) for case, one in gpu_prediction.CASES.items()}
+    given = workload(BATCH, "cuda")
+    times = {case: device_time(functools.partial(one.call, **given)) for case, one in CASES.items()}
     print(f"{'':40} measured  predicted  floor of bytes (ms), {name}")
     for case, time_ms in times.items():
         expected = (

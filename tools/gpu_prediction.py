@@ -2,7 +2,7 @@
 
     python tools/gpu_prediction.py [--json FILE]
 
-The workload is that of tools/gpu_benchmark.py. How often the loops run is counted while one of its examples runs on the
+The workload is that of tools/gpu_workload.py. How often the loops run is counted while one of its examples runs on the
 kernels compiled for the CPU (gcov counts lines); how many instructions a turn takes is counted in the machine code
 (tools/sass.py), without those that came from lines, or from calls inlined there, that the run never reached. Both are
 facts; that a turn takes all others, that what is outside of the loops runs once a warp, and the share of the peaks that
@@ -18,20 +18,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import gpu_benchmark
 import sass
-import torch
+from gpu_workload import BATCH, CASES, READ
 
-import gridgrad as gg
 from gridgrad.kernels.gpu.preparation import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = Path(__file__).with_suffix(".json")
-BATCH, ATOMS, CHANNELS, POINTS = gpu_benchmark.BATCH, gpu_benchmark.ATOMS, gpu_benchmark.CHANNELS, 48
 REACHED_BYTES, REACHED_SLOTS = 0.85, 0.6  # of the peaks, assumed
 
 
@@ -59,70 +55,20 @@ DEVICES = {
     "RTX 5090": Device(120, 170, 2.407, 1.792),
 }
 
-GRID = 4 * BATCH * CHANNELS * POINTS**3
-READ = 4 * BATCH * ATOMS * (3 + CHANNELS + 1)  # coordinates, one-hot types, radii
-
-
-class Case(NamedTuple):
-    """What is asked for: the kernel; how to call it; bytes to or from memory, None: the voxels that the run counts."""
-
-    kernel: str
-    call: Callable
-    n_bytes: int | None
-
-
-def _operator(name, *more):
-    # more: what follows the atoms, by name
-    def call(**given):
-        arguments = [given.get(one, one) if isinstance(one, str) else one for one in more]
-        return getattr(torch.ops.gridgrad, name)(*given["atoms"], *arguments)
-
-    return call
-
-
-_END, _COORDS = ("spec", (0.0, 0.0, 0.0), "n_types"), [True, False, False]
-CASES = {
-    "density": Case("density", _operator("density", *_END), GRID + READ),
-    "density_tangent, coords": Case(
-        "density_tangent", _operator("density_tangent", "v", None, None, *_END), GRID + READ + 12 * BATCH * ATOMS
-    ),
-    "density_backward, coords": Case("density_backward", _operator("density_backward", "grid", *_END, _COORDS), None),
-    "density_backward, coords and types": Case(
-        "density_backward", _operator("density_backward", "grid", *_END, [True, True, False]), GRID + 2 * READ
-    ),
-    "density_backward_backward, coords": Case(
-        "density_backward_backward",
-        _operator("density_backward_backward", "grid", "v", None, None, *_END, _COORDS),
-        None,
-    ),
-}
 
 RUN = """
 import sys
 sys.path[:0] = {path!r}
 from cuda_on_cpu.shim_kernels import ShimKernels
 from gridgrad.kernels import cpu
-import gpu_prediction
+import gpu_prediction, gpu_workload
 cpu.KERNELS["float32"] = ShimKernels("float32", limits=gpu_prediction.LIMITS)
-gpu_prediction.CASES[{case!r}].call(**gpu_prediction.workload(1, "cpu"))
+gpu_workload.CASES[{case!r}].call(**gpu_workload.workload(1, "cpu"))
 """
 
 
 # of one example, which is counted, as if it were among the others of the batch
 LIMITS = Limits(weights=Limits().weights // BATCH, tests=Limits().tests // BATCH)
-
-
-def workload(batch, device):
-    """Return the arguments of the calls of `CASES`."""
-    coords, types, radii, _ = gpu_benchmark.atoms(batch, ATOMS, CHANNELS, device=device)
-    maker = gg.GridMaker()
-    return {
-        "atoms": (coords, types, radii, None, None),
-        "v": torch.ones_like(coords),
-        "grid": torch.ones((batch, *maker.grid_dimensions(CHANNELS)), device=device),
-        "spec": maker.spec,
-        "n_types": CHANNELS,
-    }
 
 
 class Line(NamedTuple):
