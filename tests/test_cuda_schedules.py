@@ -29,7 +29,8 @@ ORDERS = ["backward", *map(str, range(LONG or 4))]
 OPERATORS = torch.ops.gridgrad
 NAN = float("nan")
 
-# what a case is there for: (atoms, types, dimension, weights, radii by type, NaN weights at (atom, type), kernels)
+# what a case is there for: (atoms, types, dimension, weights, radii by type, NaN weights at (atom, type), kernels); and
+# the edge of the cube of the atoms, if other than the box
 TO_GRID, TO_ATOMS = ("density", "density_tangent", "density_tangent_tangent"), ("density_backward", "relevance")
 CASES = {
     "several tiles": (12, 3, (3.0, 4.5, 8.5), False, False, (), TO_GRID),
@@ -38,7 +39,7 @@ CASES = {
     "NaN beyond what is searched at a time": (3, 270, (1.0, 1.0, 1.0), True, False, ((1, 254), (2, 258)), TO_GRID[:1]),
     "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
     "NaN of an atom of another cell": (2, 3, (13.0, 1.0, 1.0), True, False, ((1, 2),), TO_GRID),
-    "more atoms than a cell tests at a time": (8300, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1]),
+    "more atoms than a cell tests at a time": (9000, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1], 12.0),
     "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
     "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),
     "an atom of several radii": (3, 6, (2.0, 2.0, 2.5), True, True, ((1, 4),), TO_ATOMS),
@@ -50,7 +51,7 @@ class Call:
     """A case, and what its kernels return."""
 
     def __init__(self, name, dtype):
-        n_atoms, n_types, dimension, weights, by_type, nan, self.kernels = CASES[name]
+        n_atoms, n_types, dimension, weights, by_type, nan, self.kernels, *cube = CASES[name]
         generator = torch.Generator().manual_seed(7)
 
         def draw(*shape):
@@ -58,7 +59,7 @@ class Call:
 
         self.n_types = n_types
         self.maker = gg.GridMaker(0.5, dimension, radius_type_indexed=by_type)
-        coords = draw(n_atoms, 3) * torch.tensor(dimension, dtype=dtype)
+        coords = draw(n_atoms, 3) * torch.tensor(3 * cube or dimension, dtype=dtype)
         types = torch.randint(0, n_types, (n_atoms,), generator=generator)
         if weights:
             types = draw(n_atoms, n_types) * (torch.rand((n_atoms, n_types), generator=generator) < 0.6)
