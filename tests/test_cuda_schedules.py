@@ -154,7 +154,7 @@ def without(barrier, folder):
     there = list(BARRIER.finditer(text))[number]
     path.write_text(text[: there.start()] + text[there.end() :], encoding="utf-8")
     subprocess.run(
-        [sys.executable, folder / "tests/cuda_on_cpu/build.py", "kernels"],
+        [sys.executable, folder / "tests/cuda_on_cpu/build.py", "kernels-float"],
         env={**os.environ, "CUDA_ON_CPU": str(folder)}, check=True,
     )  # fmt: skip
     return ctypes.CDLL(str(folder / build.kernel_library("float").name))

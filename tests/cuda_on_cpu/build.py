@@ -4,10 +4,11 @@
 
 Everything lands in ``build/cuda_on_cpu`` (or ``CUDA_ON_CPU``): the kernels compiled by g++ through cuda_shim.h, one
 library a precision; a stand-in ``libcuda.so.1``; in ``site`` cuda.bindings, and PyCUDA, built against NVIDIA's headers
-from PyPI and the stand-in. What is up to date is left alone. To use the last three:
-``LD_LIBRARY_PATH=build/cuda_on_cpu PYTHONPATH=build/cuda_on_cpu/site``. ``CUDA_ON_CPU_FLAGS``: more flags for g++.
+from PyPI and the stand-in. What is up to date is left alone. ``kernels-float`` builds one precision. To use the last
+three: ``LD_LIBRARY_PATH=build/cuda_on_cpu PYTHONPATH=build/cuda_on_cpu/site``. ``CUDA_ON_CPU_FLAGS``: flags for g++.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -54,7 +55,7 @@ def kernel_library(real):
     return TARGET / f"libdensity_{real}.so"
 
 
-def build_kernels():
+def build_kernels(reals=REALS):
     """Compile the unmodified kernels with g++, once a precision."""
     TARGET.mkdir(parents=True, exist_ok=True)
     contract = TARGET / "abi.h"
@@ -63,7 +64,7 @@ def build_kernels():
     language = ["-std=c++20", "-O2", "-g", "-Wall", "-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE"]
     language += os.environ.get("CUDA_ON_CPU_FLAGS", "").split()
     flags = [*language, "-fvisibility=hidden", "-shared", "-fPIC", "-pthread", "-include", contract]
-    for real in REALS:
+    for real in reals:
         product = kernel_library(real)
         record, digest = stamp(product.name, inputs, flags)
         if not current(record, digest, product):
@@ -141,7 +142,8 @@ def build_pycuda():
 
 
 BUILDERS = {"kernels": build_kernels, "driver": build_driver, "bindings": build_bindings, "pycuda": build_pycuda}
+ONE_PRECISION = {f"kernels-{real}": functools.partial(build_kernels, (real,)) for real in REALS}
 
 if __name__ == "__main__":
     for product in sys.argv[1:] or BUILDERS:
-        BUILDERS[product]()
+        (BUILDERS | ONE_PRECISION)[product]()
