@@ -11,7 +11,8 @@ from profile cimport real
 from support cimport Geometry
 from atoms cimport Atoms, Tangents, first_atom, first_bad_index, first_bad_offset, first_bad_radius
 from to_grid cimport ToGrid, to_grid
-from to_atoms cimport ToAtoms, to_atoms
+from gather cimport ToAtoms
+from to_atoms cimport to_atoms
 
 ctypedef size_t Address
 

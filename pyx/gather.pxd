@@ -1,14 +1,29 @@
 # What an atom reads of the grids below it, block by block: grad_w += sum_k w_k G_k, grad_v += R sum_k v_wk G_k and
-# grad_weights[k] += sum_p G_k phi, each where it is wanted.
+# grad_weights[k] += sum_p G_k phi, each where it is wanted. Mirror: cuda/gather.cuh.
 
 from libc.string cimport memset
-from profile cimport real
-from support cimport LANES, Support
+from profile cimport has_slope, real
+from support cimport LANES, Chunk, Support, chunk_of
+from atoms cimport Atoms, Tangents, Terms, weights_of
 from block cimport Vector, WIDTH, ZERO, grid_vector, only_where, total, vector_of
 from workspace cimport Workspace
 
 cdef enum:
     GROUP = 4   # channels that are read together, their sums in registers
+
+
+cdef struct ToAtoms:
+    Atoms atoms
+    Tangents v                  # second order only: cotangents of the first-order gradients
+    const real* grad_density    # G (B, T, X, Y, Z); relevance: the relevance of a voxel
+    const real* density         # relevance only
+    bint second
+    bint is_far                 # grad_density is read from memory
+    long long* order            # in which atoms are visited; absent: theirs
+    real* grad_coords           # (N, 3)
+    real* grad_weights          # (N, T)
+    real* grad_radii            # (N,); by type: partial sums, (N,) for index types, (N, T) for weights
+    real* relevance             # (N,)
 
 
 cdef inline bint any_weight(const real* weights, long long n) noexcept nogil:
@@ -156,3 +171,47 @@ cdef inline void gather_groups(Workspace* space, const real* grid, long long vol
             for j in range(<int>n):
                 grad_weights[k + j] += sums[j]
         k += n
+
+
+cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, bint careful,
+                        const real* phi, real* grad_weights) noexcept nogil:
+    # grad_w = sum_k w_k G_k and grad_v = R sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi; careful
+    # where G may not be finite. False: grad_w and grad_v are zero, or not asked for
+    cdef Support* a = &space.support
+    cdef const Atoms* atoms = &call.atoms
+    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2]
+    cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
+    cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
+    cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
+    cdef long long n_channels = terms.k_end - terms.k_begin
+    cdef bint wants_theta = (call.grad_coords != NULL or call.grad_radii != NULL) and has_slope(&a.profile)
+    cdef bint wants_w = wants_theta and moved and (weights == NULL or any_weight(weights, n_channels))
+    cdef bint wants_v = wants_theta and v_weights != NULL and any_weight(v_weights, n_channels)
+    if (wants_w or wants_v) and not wants_w:
+        memset(space.grad_w, 0, a.n * LANES * sizeof(real))
+    if (wants_w or wants_v) and not wants_v and call.second:
+        memset(space.grad_v, 0, a.n * LANES * sizeof(real))
+    if weights == NULL and grad_weights == NULL:    # index types, whose one channel has weight 1
+        if wants_w:
+            accumulate(grid, 1, a, True, space.grad_w)
+    elif careful or a.n_lanes < LANES or n_channels == 1:
+        gather_each(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
+                    grad_weights if moved else NULL)
+    else:
+        gather_groups(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
+                      grad_weights if moved else NULL)
+    return wants_w or wants_v
+
+
+cdef inline void clear_outside(Workspace* space) noexcept nogil:
+    # grad_w and grad_v are what G is there
+    cdef Support* a = &space.support
+    cdef Chunk chunk
+    cdef long long c
+    cdef int l
+    for c in range(a.n):
+        chunk = chunk_of(a, c)
+        for l in range(LANES):
+            if not chunk.s_xy + chunk.s_z[l] <= a.profile.cutoff_s:
+                space.grad_w[c * LANES + l] = 0
+                space.grad_v[c * LANES + l] = 0

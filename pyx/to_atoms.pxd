@@ -4,63 +4,18 @@
 from cython.parallel cimport prange, threadid
 from libc.math cimport NAN
 from libc.stdlib cimport free
-from libc.string cimport memset
 from profile cimport Profile, has_slope, profile, profile_curvature, profile_slope, real
 from support cimport LANES, Chunk, Geometry, Support, chunk_of, fill, next_block, place
-from atoms cimport (Atoms, Direction, Tangents, Terms, direction_of, example_of, has_weight, is_finite, is_known,
+from atoms cimport (Atoms, Direction, Terms, direction_of, example_of, has_weight, is_finite, is_known,
                     is_nan, n_weights, sharing_radius, terms_of, weights_of)
 from block cimport Vector, WIDTH, ZERO, fill_phi, fill_phi_s, load, only_where, prefetch, total, vector_of
-from gather cimport accumulate, any_weight, gather_each, gather_groups
+from gather cimport ToAtoms, clear_outside, gather
 from order cimport sort_by_cell
 from interrupt cimport Interrupt, interrupted, listen
 from workspace cimport Workspace, close_workspaces, open_workspaces
 
 cdef enum:
     NEAR_BYTES = 1 << 24    # of a grid that a cache has at hand
-
-
-cdef struct ToAtoms:
-    Atoms atoms
-    Tangents v                  # second order only: cotangents of the first-order gradients
-    const real* grad_density    # G (B, T, X, Y, Z); relevance: the relevance of a voxel
-    const real* density         # relevance only
-    bint second
-    bint is_far                 # grad_density is read from memory
-    long long* order            # in which atoms are visited; absent: theirs
-    real* grad_coords           # (N, 3)
-    real* grad_weights          # (N, T)
-    real* grad_radii            # (N,); by type: partial sums, (N,) for index types, (N, T) for weights
-    real* relevance             # (N,)
-
-
-cdef inline bint gather(Workspace* space, const ToAtoms* call, const Terms* terms, bint moved, bint careful,
-                        const real* phi, real* grad_weights) noexcept nogil:
-    # grad_w = sum_k w_k G_k and grad_v = R sum_k v_wk G_k of the block, and grad_weights[k] += sum_p G_k phi; careful
-    # where G may not be finite. False: grad_w and grad_v are zero, or not asked for
-    cdef Support* a = &space.support
-    cdef const Atoms* atoms = &call.atoms
-    cdef long long volume = a.grid.points[0] * a.grid.points[1] * a.grid.points[2]
-    cdef const real* grid = call.grad_density + (terms.b * atoms.n_types + terms.k_begin) * volume
-    cdef const real* weights = weights_of(atoms.weights, atoms, terms.i, terms.k_begin)
-    cdef const real* v_weights = weights_of(call.v.weights, atoms, terms.i, terms.k_begin)
-    cdef long long n_channels = terms.k_end - terms.k_begin
-    cdef bint wants_theta = (call.grad_coords != NULL or call.grad_radii != NULL) and has_slope(&a.profile)
-    cdef bint wants_w = wants_theta and moved and (weights == NULL or any_weight(weights, n_channels))
-    cdef bint wants_v = wants_theta and v_weights != NULL and any_weight(v_weights, n_channels)
-    if (wants_w or wants_v) and not wants_w:
-        memset(space.grad_w, 0, a.n * LANES * sizeof(real))
-    if (wants_w or wants_v) and not wants_v and call.second:
-        memset(space.grad_v, 0, a.n * LANES * sizeof(real))
-    if weights == NULL and grad_weights == NULL:    # index types, whose one channel has weight 1
-        if wants_w:
-            accumulate(grid, 1, a, True, space.grad_w)
-    elif careful or a.n_lanes < LANES or n_channels == 1:
-        gather_each(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
-                    grad_weights if moved else NULL)
-    else:
-        gather_groups(space, grid, volume, n_channels, phi, weights, v_weights, terms.radius, wants_w, wants_v,
-                      grad_weights if moved else NULL)
-    return wants_w or wants_v
 
 
 cdef inline void first_order(const Workspace* space, bint wants_radius, double* sum) noexcept nogil:
@@ -165,20 +120,6 @@ cdef inline void fill_second_order(Workspace* space, const Direction* along) noe
             space.R_s_v[c * LANES + l] = R_s_v[l]
         for l in range(LANES):
             space.s[c * LANES + l] = s_inside[l]
-
-
-cdef inline void clear_outside(Workspace* space) noexcept nogil:
-    # grad_w and grad_v are what G is there
-    cdef Support* a = &space.support
-    cdef Chunk chunk
-    cdef long long c
-    cdef int l
-    for c in range(a.n):
-        chunk = chunk_of(a, c)
-        for l in range(LANES):
-            if not chunk.s_xy + chunk.s_z[l] <= a.profile.cutoff_s:
-                space.grad_w[c * LANES + l] = 0
-                space.grad_v[c * LANES + l] = 0
 
 
 cdef inline void second_order(const Workspace* space, const Direction* along, bint wants_radius,

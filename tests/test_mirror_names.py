@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRS = ("profile", "support", "atoms", "to_grid", "to_atoms", "density")
+PAIRS = ("profile", "support", "atoms", "gather", "to_grid", "to_atoms", "density")
 ALONE = {
     "pyx": {
         "block": "a block of chunks, in vectors of the compiler's; threads on the GPU",
-        "gather": "sums over the channels of a block; on the GPU a thread has one voxel of each",
         "entries": "chunks that atoms reach, sorted, so that each is stored once; a thread of the GPU holds its voxel",
         "planes": "what is added to them, channels in registers; the same",
         "workspace": "its memory",
@@ -76,30 +75,30 @@ DIFFERENCES = (
         "a thread writes what it holds in registers, and has phi_u, phi_v and phi_uv of a voxel",
     ),
     (
-        "to_atoms",
+        "gather",
         "pyx",
-        {"to_atoms", "atom_item", "reads_few_channels"},
-        "the loop over atoms; on the GPU the launch is one",
+        {"any_weight", "accumulate", "inner", "gather_each", "gather_group", "gather_groups", "clear_outside"},
+        "sums over the channels of a block in scratch memory, in two ways; on the GPU a piece in registers",
+    ),
+    (
+        "gather",
+        "cuda",
+        {"grids_of", "wants_theta", "asked_channels", "gather_all", "add_weights", "store_weights"},
+        "the channels by a ballot; sums of lanes",
     ),
     (
         "to_atoms",
         "pyx",
-        {"fill_second_order", "clear_outside", "order_gradients"},
-        "passes over a block that scratch memory holds, made again where something is not finite",
+        {"to_atoms", "atom_item", "reads_few_channels", "fill_second_order", "order_gradients"},
+        "the loop over atoms, and a block of one again where something is not finite; the launch is a loop",
     ),
     (
         "to_atoms",
         "cuda",
         {
-            "grids_of",
-            "wants_theta",
-            "asked_channels",
-            "gather_all",
             "fill_gradients",
             "backward_theta",
             "backward_weights",
-            "add_weights",
-            "store_weights",
             "along_v",
             "backward_backward_theta",
             "backward_backward_weights",
@@ -109,11 +108,10 @@ DIFFERENCES = (
     (
         "density",
         "pyx",
-        {"own_copy", "check_integers", "read_atoms", "tangents"},
-        "structs from addresses, checked; initialisers in CUDA",
+        {"own_copy", "check_integers", "read_atoms", "tangents", "levels_here", "n_levels"},
+        "structs from addresses, checked; initialisers in CUDA. What the processor has; the driver tells it of a GPU",
     ),
     ("density", "cuda", {"weight_bits", "list_cells"}, "launches before that of the tiles"),
-    ("density", "pyx", {"levels_here", "n_levels"}, "what the processor has; the driver tells it of a GPU"),
 )
 """File, the side that has them, functions, and why the other side has none."""
 
