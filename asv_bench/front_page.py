@@ -160,11 +160,14 @@ def _history(runs):
     return f'<table class="past"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
 
 
-def _no_gpu(machine):
+def _no_gpu(by_machine):
+    """Return a box that says so, or nothing once any machine has measured a GPU."""
+    if not by_machine or any(ratios(run) for runs in by_machine.values() for run in runs):
+        return ""
     return (
-        f'<p class="none">No GPU results yet. On <b>{html.escape(machine)}</b> only the CPU was measured: the benchmarks '
-        "skip the device <code>cuda</code> where none can be used. Run <code>python asv_bench/dashboard.py</code> on a "
-        "machine with an NVIDIA GPU, and the ratios appear here.</p>"
+        '<p class="none">No GPU results yet. Only CPUs were measured: the benchmarks skip the device <code>cuda</code> where '
+        "none can be used. Run <code>python asv_bench/dashboard.py</code> on a machine with an NVIDIA GPU, and the ratios "
+        "appear here.</p>"
     )
 
 
@@ -197,12 +200,9 @@ def _section(machine, runs, facts):
     known = [facts[name] for name in ("cpu", "os", "arch") if facts.get(name)]
     known += [f"{facts['num_cpu']} cores"] if facts.get("num_cpu") else []
     parts.append(html.escape(", ".join([*known, f"newest commit {newest.commit[:8]} of {day}"])) + "</p>")
-    parts.append("<h3>GPU time over CPU time</h3>")
-    if measured is None:
-        parts.append(_no_gpu(machine))
-    else:
+    if measured is not None:
         parts.append(
-            f"<p>Commit {measured.commit[:8]}. Left of the line at 1 the GPU is faster. "
+            f"<h3>GPU time over CPU time</h3><p>Commit {measured.commit[:8]}. Left of the line at 1 the GPU is faster. "
             '<span class="key gpu">●</span> float32 <span class="key gpu">○</span> float64</p>'
         )
         parts.append(ratio_chart(ratios(measured)))
@@ -256,6 +256,7 @@ def front_page(results_dir, asv_page="asv.html"):
 <a href="{asv_page}#/regressions">Regressions</a></nav>
 <h1>gridgrad: GPU against CPU</h1>
 <p>Density grids and their derivatives: one small ligand, one complex, a fine grid, a padded and a ragged batch.</p>
+{_no_gpu(by_machine)}
 {_predictions(results_dir)}
 {"".join(sections) or empty}</body></html>
 """
