@@ -11,6 +11,7 @@ and ends with status 0. libmolgrid is measured if it can be imported, from
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -24,6 +25,7 @@ import gridgrad as gg
 from gridgrad import gpu
 
 SMALL_ATOMS, SMALL_CHANNELS = 40, 14
+LARGE_ATOMS, LARGE_CHANNELS, LARGE_DIMENSION = 4000, 16, 35.5
 
 
 def device_time(function, repeats=20):
@@ -157,21 +159,36 @@ def beside_predictions():
     }
 
 
-def exercise():
-    """Run every kernel once in every precision and layout."""
+def launch_all(atom_tensors, maker, n_types):
+    """Run every operator once, with every set of gradients."""
+    operators, end = torch.ops.gridgrad, (maker.spec, (0.0, 0.0, 0.0), n_types)
+    coords, types, radii = atom_tensors[:3]
+    vectors = types.is_floating_point()
+    v = coords, types if vectors else None, radii
+    density = operators.density(*atom_tensors, *end)
+    operators.density_tangent(*atom_tensors, *v, *end)
+    operators.density_tangent_tangent(*atom_tensors, *v, *v, *end)
+    operators.density_relevance(*atom_tensors, density, density, *end)
+    for needs in itertools.product((False, True), (False, True) if vectors else (False,), (False, True)):
+        if any(needs):
+            operators.density_backward(*atom_tensors, density, *end, needs)
+            operators.density_backward_backward(*atom_tensors, density, *v, *end, needs)
+
+
+def exercise(device="cuda"):
+    """Run every kernel in every precision and layout: also those that only larger calls launch."""
     for dtype in (torch.float32, torch.float64):
-        for dimension in (5.0, (5.5, 4.0, 6.0)):
+        for dimension in ((5.0, 4.0, 5.5), (5.5, 4.0, 6.0)):  # rows of 12 and 13 points
             for by_type in (False, True):
-                gm = gg.GridMaker(dimension=dimension, radius_type_indexed=by_type, tail="quintic")
-                coords, types, radii, index = atoms(2, 6, 5, dtype)
-                coords, radii = coords / 5, radii[0, :5].clone() if by_type else radii
+                maker = gg.GridMaker(dimension=dimension, radius_type_indexed=by_type, tail="quintic")
+                coords, types, radii, index = atoms(2, 6, 5, dtype, device)
+                radii = radii[0, :5].clone() if by_type else radii
                 for kind in (types, index):
-                    density = gm.forward((0, 0, 0), coords, kind, radii, 5)
-                    gm.backward((0, 0, 0), coords, kind, radii, density)
-                    v_types = types if kind is types else None
-                    gm.backward_gradients((0, 0, 0), coords, kind, radii, density, coords, v_types, radii)
-                    gm.backward_relevance((0, 0, 0), coords, kind, radii, density, density)
-    gpu.check()
+                    launch_all((coords / 5, kind, radii, None, None), maker, 5)
+        # tiles enough to find beforehand which atoms reach them and have a weight in which channel
+        coords, types, radii, _ = atoms(1, LARGE_ATOMS, LARGE_CHANNELS, dtype, device)
+        maker = gg.GridMaker(dimension=LARGE_DIMENSION)
+        torch.ops.gridgrad.density(coords, types, radii, None, None, maker.spec, (0.0, 0.0, 0.0), LARGE_CHANNELS)
 
 
 def main():
@@ -187,6 +204,7 @@ def main():
         return
     if arguments.exercise:
         exercise()
+        gpu.check()
         return
     text = json.dumps(measure_host() if arguments.host else measure(), indent=2)
     print(text)
