@@ -18,7 +18,7 @@ from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
 GENERATED = Path("build") / "cython"
-DEPENDS = ["gridgrad/kernels/abi.py", *(path.as_posix() for path in sorted(Path("pyx").glob("*.p*")))]
+DEPENDS = ["setup.py", "gridgrad/kernels/abi.py", *(path.as_posix() for path in sorted(Path("pyx").glob("*.p*")))]
 ABI = runpy.run_path(str(ROOT / "gridgrad" / "kernels" / "abi.py"))
 X86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
 LEVELS = {"baseline": []}
@@ -47,6 +47,11 @@ class BuildKernels(build_ext):
         super().initialize_options()
         self.parallel = os.cpu_count()
 
+    def finalize_options(self):
+        super().finalize_options()
+        if self.editable_mode:  # a folder that stays, so that what is up to date is not compiled again
+            self.build_lib = self.build_temp = str(Path("build") / "editable")
+
     def run(self):
         if sysconfig.get_config_var("Py_GIL_DISABLED"):
             raise PlatformError(
@@ -70,7 +75,9 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             source = ROOT / extension.sources[0]
             name = extension.name.rpartition(".")[2]
-            source.write_text(f'#define PyInit_density PyInit_{name}\n{ABI["c_text"]()}#include "pyx/density.c"\n')
+            text = f'#define PyInit_density PyInit_{name}\n{ABI["c_text"]()}#include "pyx/density.c"\n'
+            if not source.exists() or source.read_text() != text:
+                source.write_text(text)
         super().run()
         if self.inplace:
             for extension in self.extensions:  # Python prefers what an earlier build named after its version
