@@ -10,54 +10,62 @@
 // ---- entry points ---------------------------------------------------------------------------------------------------
 // clang-format off: the arguments stand in lines of inputs, scalars and outputs
 
-// a row a kernel, read by gridgrad.kernels.abi.Launch: threads of a block, and voxels of its tile if it makes one
-#define LAUNCH(kernel, ...) extern "C" __device__ int launch_##kernel[4] = {__VA_ARGS__};
+// a row a kernel, read by gridgrad.kernels.abi.Launch: threads of a block, voxels of its tile if it makes one, and of
+// what a thread stores at once if rows have to be multiples of that
+#define LAUNCH(kernel, ...) extern "C" __device__ int launch_##kernel[5] = {__VA_ARGS__};
+
+// a kernel of tiles for any rows, and one, its name and _aligned, for rows of whole 16-byte stores; abi.py chooses
+#define TO_GRID(THREADS, BLOCKS, kernel, arguments, ...) \
+    LAUNCH(kernel, THREADS, tile_x(THREADS), TILE_Y, TILE_Z) \
+    LAUNCH(kernel##_aligned, THREADS, tile_x(THREADS), TILE_Y, TILE_Z, VOXELS) \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kernel arguments \
+    { constexpr bool ALIGNED = false; __VA_ARGS__ } \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kernel##_aligned arguments \
+    { constexpr bool ALIGNED = true; __VA_ARGS__ }
 
 #define ATOMS {coords, index, weights, radii, offsets, centers, n_examples, n_atoms, n_types, radius_example_stride, \
                grid.radius_by_type != 0, fault}
 
 #define PREPARED {bits, channels, cells, n_parts, cell_scale, capacity}
 
-LAUNCH(density, DENSITY_THREADS, tile_x(DENSITY_THREADS), TILE_Y, TILE_Z)
-extern "C" __global__ void __launch_bounds__(DENSITY_THREADS, DENSITY_BLOCKS)
-density(const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
-        const double *centers,
-        const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
-        long long radius_example_stride, real *density, const unsigned *bits, const unsigned *channels,
-        const int *cells, int n_parts, int cell_scale, int capacity, int *fault)
+TO_GRID(DENSITY_THREADS, DENSITY_BLOCKS,
+density, (const real *coords, const long long *index, const real *weights, const real *radii, const long long *offsets,
+          const double *centers,
+          const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+          long long radius_example_stride, real *density, const unsigned *bits, const unsigned *channels,
+          const int *cells, int n_parts, int cell_scale, int capacity, int *fault),
 {
     // Write the (B, T, X, Y, Z) density: sum_i w_ik phi(s_ip).
-    to_grid<0>(ToGrid{ATOMS, {}, {}, PREPARED, density}, grid);
-}
+    to_grid<0, ALIGNED>(ToGrid{ATOMS, {}, {}, PREPARED, density}, grid);
+})
 
-LAUNCH(density_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
-extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
-density_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
-                const long long *offsets, const double *centers, const real *grad_grad_coords,
-                const real *grad_grad_weights, const real *grad_grad_radii,
-                const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
-                long long radius_example_stride, real *grad_grad_density, const unsigned *bits,
-                const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity, int *fault)
+TO_GRID(TANGENT_THREADS, TANGENT_BLOCKS,
+density_tangent, (const real *coords, const long long *index, const real *weights, const real *radii,
+                  const long long *offsets, const double *centers, const real *grad_grad_coords,
+                  const real *grad_grad_weights, const real *grad_grad_radii,
+                  const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms, long long n_types,
+                  long long radius_example_stride, real *grad_grad_density, const unsigned *bits,
+                  const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity, int *fault),
 {
     // Write the (B, T, X, Y, Z) derivative of the density along v: sum_i w phi_v + v_w phi.
-    to_grid<1>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, PREPARED,
-                      grad_grad_density}, grid);
-}
+    to_grid<1, ALIGNED>(ToGrid{ATOMS, {}, {grad_grad_coords, grad_grad_weights, grad_grad_radii}, PREPARED,
+                               grad_grad_density}, grid);
+})
 
-LAUNCH(density_tangent_tangent, TANGENT_THREADS, tile_x(TANGENT_THREADS), TILE_Y, TILE_Z)
-extern "C" __global__ void __launch_bounds__(TANGENT_THREADS, TANGENT_BLOCKS)
-density_tangent_tangent(const real *coords, const long long *index, const real *weights, const real *radii,
-                        const long long *offsets, const double *centers,
-                        const real *u_coords, const real *u_weights, const real *u_radii,
-                        const real *v_coords, const real *v_weights, const real *v_radii,
-                        const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
-                        long long n_types, long long radius_example_stride, real *density_uv, const unsigned *bits,
-                        const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity,
-                        int *fault)
+TO_GRID(TANGENT_THREADS, TANGENT_BLOCKS,
+density_tangent_tangent, (const real *coords, const long long *index, const real *weights, const real *radii,
+                          const long long *offsets, const double *centers,
+                          const real *u_coords, const real *u_weights, const real *u_radii,
+                          const real *v_coords, const real *v_weights, const real *v_radii,
+                          const __grid_constant__ Geometry grid, long long n_examples, long long n_atoms,
+                          long long n_types, long long radius_example_stride, real *density_uv, const unsigned *bits,
+                          const unsigned *channels, const int *cells, int n_parts, int cell_scale, int capacity,
+                          int *fault),
 {
     // Write the (B, T, X, Y, Z) second derivative of the density along u and v: sum_i w phi_uv + u_w phi_v + v_w phi_u.
-    to_grid<2>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, PREPARED, density_uv}, grid);
-}
+    to_grid<2, ALIGNED>(ToGrid{ATOMS, {u_coords, u_weights, u_radii}, {v_coords, v_weights, v_radii}, PREPARED,
+                               density_uv}, grid);
+})
 
 LAUNCH(density_backward, ATOM_THREADS)
 extern "C" __global__ void __launch_bounds__(ATOM_THREADS, ATOM_BLOCKS)

@@ -11,17 +11,17 @@ struct ToGrid {
     real *__restrict__ out; // (B, T, X, Y, Z)
 };
 
-// ALONG_Z: a thread's VOXELS voxels follow each other along z, which makes them one 16-byte store, else along y
+// ALIGNED: rows along z are whole 16-byte stores, so a thread's VOXELS voxels follow each other along z, else along y
 
 struct Corner { // a thread's first voxel
     int x, y, z;
 };
 
-template <bool ALONG_Z>
+template <bool ALIGNED>
 __device__ __forceinline__ Corner corner_of(const Box &box)
 {
     const int lane = threadIdx.x % 32, x = box.x + lane / (32 / BRICK_X);
-    if (ALONG_Z)
+    if (ALIGNED)
         return {x, box.y + lane / (BRICK_Z / VOXELS) % BRICK_Y, box.z + lane % (BRICK_Z / VOXELS) * VOXELS};
     return {x, box.y, box.z + lane % BRICK_Z};
 }
@@ -50,7 +50,7 @@ __device__ __forceinline__ real profile_along(real s, real phi_s, real phi_ss, r
     return s > c.cutoff_s ? (real)0 : value;
 }
 
-template <int DERIVATIVE, bool ALONG_Z>
+template <int DERIVATIVE, bool ALIGNED>
 __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scalars, const Position &position,
                                          real per_radius, real u_radius, real v_radius, const Corner &corner,
                                          long long i, int k_begin, unsigned bits, real (&sums)[GROUP][VOXELS])
@@ -81,9 +81,9 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
         real xi_y[VOXELS], xi_z[VOXELS], s[VOXELS], core[VOXELS];
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l) {
-            const int y = ALONG_Z ? corner.y : corner.y + l, z = ALONG_Z ? corner.z + l : corner.z;
-            xi_y[l] = delta_of(position, 1, (real)y, scalars.resolution) * per_radius;
-            xi_z[l] = delta_of(position, 2, (real)z, scalars.resolution) * per_radius;
+            const real y = (real)corner.y + (ALIGNED ? 0 : l), z = (real)corner.z + (ALIGNED ? l : 0);
+            xi_y[l] = delta_of(position, 1, y, scalars.resolution) * per_radius;
+            xi_z[l] = delta_of(position, 2, z, scalars.resolution) * per_radius;
             s[l] = square(xi_x, xi_y[l], xi_z[l]);
         }
         core_of(s, c, core);
@@ -112,7 +112,7 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
     }
 }
 
-template <bool ALONG_Z>
+template <bool ALIGNED>
 __device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, const Corner &corner, long long channel,
                                       const real (&v)[VOXELS])
 {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, 
         ((channel * grid.points[0] + corner.x) * grid.points[1] + corner.y) * grid.points[2] + corner.z;
     if (corner.x >= grid.points[0] || corner.y >= grid.points[1] || corner.z >= grid.points[2])
         return;
-    if (ALONG_Z) {
+    if (ALIGNED) {
         Packed packed;
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
@@ -134,7 +134,7 @@ __device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, 
     }
 }
 
-template <int DERIVATIVE, bool ALONG_Z>
+template <int DERIVATIVE, bool ALIGNED>
 __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &grid, const Scalars &scalars, Tile &tile,
                                           bool by_channel)
 {
@@ -148,7 +148,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                      BRICK_X,
                      BRICK_Y,
                      BRICK_Z};
-    const Corner corner = corner_of<ALONG_Z>(box);
+    const Corner corner = corner_of<ALIGNED>(box);
     for (int k_begin = 0; k_begin < (int)atoms.n_types; k_begin += group) {
         real sums[GROUP][VOXELS] = {};
         real per_radius = 0, u_radius = 0, v_radius = 0;
@@ -195,7 +195,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                         u_radius = tile.u_radius[base + source];
                     if (DERIVATIVE > 0 && !by_channel && call.v.radii != nullptr && has_slope(scalars.profile))
                         v_radius = a.v_radius;
-                    add_atom<DERIVATIVE, ALONG_Z>(call, scalars, a.position, per_radius, u_radius, v_radius, corner,
+                    add_atom<DERIVATIVE, ALIGNED>(call, scalars, a.position, per_radius, u_radius, v_radius, corner,
                                                   tile.first + tile.ordinal[base + source], k_begin,
                                                   __shfl_sync(0xffffffffu, bits, source), sums);
                     todo &= todo - 1;
@@ -210,12 +210,12 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
             if (tile.nan_bits[k_begin % NAN_CHANNELS / 32] >> (k_begin + channel) % 32 & 1)
                 for (int l = 0; l < VOXELS; ++l)
                     sums[channel][l] = REAL_NAN;
-            store<ALONG_Z>(call, grid, corner, tile.b * atoms.n_types + k_begin + channel, sums[channel]);
+            store<ALIGNED>(call, grid, corner, tile.b * atoms.n_types + k_begin + channel, sums[channel]);
         }
     }
 }
 
-template <int DERIVATIVE>
+template <int DERIVATIVE, bool ALIGNED>
 __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid)
 {
     __shared__ Tile tile;
@@ -223,8 +223,5 @@ __device__ __forceinline__ void to_grid(const ToGrid &call, const Geometry &grid
     const bool by_channel = call.atoms.weights != nullptr && call.atoms.radius_by_type; // a radius per weight
     open_tile(tile, call.atoms, call.prepared, grid, by_channel);
     report_examples(tile, call.atoms);
-    if (is_aligned(call.out, grid))
-        fill_item<DERIVATIVE, true>(call, grid, scalars, tile, by_channel);
-    else
-        fill_item<DERIVATIVE, false>(call, grid, scalars, tile, by_channel);
+    fill_item<DERIVATIVE, ALIGNED>(call, grid, scalars, tile, by_channel);
 }

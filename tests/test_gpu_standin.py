@@ -4,6 +4,7 @@ See tests/cuda_on_cpu/build.py. Where a package is missing, its half of the test
 """
 
 import ctypes
+import itertools
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def test_launch_computes_the_density(devices, journal, dtype):
     kernels(devices[0], dtype).density(*scene.arguments())
     scene.check()
     (launch,) = journal.read("launch")
-    assert launch.name == b"density"
+    assert launch.name == {torch.float32: b"density", torch.float64: b"density_aligned"}[dtype]  # 6 points along z
     assert launch.stream is None
     assert launch.device == 0
     assert launch.bytes == 6 * 8 + (20 * 8 + 14 * 4) + 4 * 8 + 8 + 3 * 8 + 4 * 4 + 8
@@ -50,10 +51,10 @@ def test_every_kernel_and_its_grid(devices, journal):
     run.radii_sum(partial.data_ptr(), scene.types.data_ptr(), 0, 1, n, 3, 0, summed.data_ptr())
     launches = {entry.name.decode(): (entry.grid, entry.block) for entry in journal.read("launch")}
     rows = devices[0].module("double").launches
-    row = rows["density_tangent"]
+    row = rows["density_tangent_aligned"]
     tiles = -(-points[0] // row.x) * -(-points[1] // row.y) * -(-points[2] // row.z)
     assert launches == {
-        "density_tangent": (tiles, row.threads),
+        "density_tangent_aligned": (tiles, row.threads),
         "density_backward": (n, rows["density_backward"].threads),
         "density_backward_backward": (n, rows["density_backward_backward"].threads),
         "density_relevance": (n, rows["density_relevance"].threads),
@@ -63,6 +64,24 @@ def test_every_kernel_and_its_grid(devices, journal):
     torch.testing.assert_close(summed, expected, rtol=1e-14, atol=0)
     assert not (per_atom == -7).any()
     assert (partial[scene.types < 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stores_of_16_bytes_where_all_rows_and_the_address_let_them(devices, journal, dtype):
+    run, chosen = kernels(devices[0], dtype), {}
+    for points, shift in itertools.product(range(2, 10), range(4)):
+        scene = Scene(dtype, dimension=(1.0, 1.0, 0.5 * (points - 1)))
+        memory = torch.full((scene.density.numel() + 8,), -7.0, dtype=dtype)
+        start = -memory.data_ptr() // memory.itemsize % (16 // memory.itemsize) + shift
+        scene.density = memory[start : start + scene.density.numel()].view(scene.density.shape)
+        run.density(*scene.arguments())
+        scene.check()
+        chosen[points, shift] = journal.read("launch")[-1].name.decode()
+    voxels = 16 // torch.empty(0, dtype=dtype).itemsize
+    assert {each for each, name in chosen.items() if name == "density_aligned"} == set(
+        itertools.product(range(voxels, 10, voxels), range(0, 4, voxels))
+    )
+    assert set(chosen.values()) == {"density", "density_aligned"}
 
 
 def test_nothing_to_do_launches_nothing(devices, journal):

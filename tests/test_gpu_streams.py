@@ -183,7 +183,7 @@ def test_what_is_found_before_the_tiles(devices, journal, torch_streams, handles
         assert journal.library.cuStreamEndCapture(ctypes.c_void_p(handles[0]), ctypes.byref(ctypes.c_void_p())) == 0
     scene.check()
     launches = [entry for entry in journal.read()[before:] if entry.what == b"launch"]
-    assert [entry.name for entry in launches] == [b"weight_bits", b"list_cells", b"density"]
+    assert [entry.name for entry in launches] == [b"weight_bits", b"list_cells", b"density_aligned"]
     assert [entry.capture > 0 for entry in launches] == [captured] * 3
     assert len({entry.stream for entry in launches}) == 1
     assert launches[0].grid == 3  # parts of two atoms
@@ -212,7 +212,7 @@ def test_a_small_call_is_one_launch(devices, journal, torch_streams, memory):
     enter(0)
     kernels(devices[0], streams=streams).density(*scene.vector_arguments())
     scene.check()
-    assert [entry.name for entry in journal.read("launch")] == [b"density"]
+    assert [entry.name for entry in journal.read("launch")] == [b"density_aligned"]
     assert memory.given == []
 
 

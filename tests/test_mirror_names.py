@@ -121,7 +121,7 @@ def functions(side, name):
     (path,) = (ROOT / side).glob(f"{name}.*")
     text = path.read_text(encoding="utf-8")
     if side == "cuda":
-        return re.findall(r"^(?:__(?:device|host)__ [^;{]*?)?\b([a-z]\w*)\((?=[^;]*?\)\n?\s*\{)", text, re.M)
+        return re.findall(r"^(?:__(?:device|host)__ [^;{]*?)?\b([a-z]\w*)(?:, )?\((?=[^;]*?\),?\n?\s*\{)", text, re.M)
     return re.findall(r"^(?:(?:cdef|def) (?!struct|enum|extern)[^(\n]*?|    static [^(\n]*?)(\w+)\(", text, re.M)
 
 

@@ -154,7 +154,7 @@ def test_atoms_of_cells(precision, scale):
     coords[4000:4500] = 3 * rng.uniform(-1, 1, (500, 3)) - [0, 0, 15]  # more than one list holds
     radii, index = rng.uniform(0.8, 1.4, n_atoms).astype(precision), np.zeros(n_atoms, np.int64)
     coords[7], coords[8999], radii[20], index[30] = [NAN, 0, 0], [INF, -INF, 0], NAN, -1
-    edges = scale * np.array(kernels.rows["list_cells"][1:])
+    edges = scale * np.array(kernels.rows["list_cells"][1:4])
     number = -(-points // edges)
     cells = np.full((number.prod(), 1 + capacity), -7, np.int32)
     arguments = (

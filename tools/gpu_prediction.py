@@ -86,7 +86,7 @@ TO_GRID = {
     "listing": Line("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
     "bits": Line("tile.cuh", r"unsigned bits = bits_of\("),
     "NaN": Line("tile.cuh", r"zero \+= weights", 4),
-    "warps": Line("density.cu", r"to_grid<"),
+    "warps": Line("to_grid.cuh", r"open_tile\("),
 }
 BEFORE = {  # the tiles
     "weights": Line("prepare.cuh", r"any \|= counting", 2),

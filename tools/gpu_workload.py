@@ -31,9 +31,11 @@ def _operator(name, *more):
 
 _END, _COORDS = ("spec", (0.0, 0.0, 0.0), "n_types"), [True, False, False]
 CASES = {
-    "density": Case("density", _operator("density", *_END), GRID + READ),
+    "density": Case("density_aligned", _operator("density", *_END), GRID + READ),
     "density_tangent, coords": Case(
-        "density_tangent", _operator("density_tangent", "v", None, None, *_END), GRID + READ + 12 * BATCH * ATOMS
+        "density_tangent_aligned",
+        _operator("density_tangent", "v", None, None, *_END),
+        GRID + READ + 12 * BATCH * ATOMS,
     ),
     "density_backward, coords": Case("density_backward", _operator("density_backward", "grid", *_END, _COORDS), None),
     "density_backward, coords and types": Case(

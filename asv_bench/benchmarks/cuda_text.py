@@ -11,10 +11,10 @@ import gpu_prediction
 import ptxas_table
 import sass
 
-from gridgrad.kernels.abi import KERNELS
+from gridgrad.kernels.abi import ATOM, GPU_KERNELS, TILE
 from gridgrad.kernels.gpu import nvrtc
 
-KERNEL_NAMES = tuple(name for name, kernel in KERNELS.items() if kernel.visits_atoms)
+KERNEL_NAMES = tuple(name for name, kernel in GPU_KERNELS.items() if kernel.block in (TILE, ATOM))
 ARCHITECTURES = ptxas_table.ARCHITECTURES
 
 

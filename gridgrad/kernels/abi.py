@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 PRECISIONS = {"float32": "float", "float64": "double"}
@@ -146,12 +146,15 @@ class Launch(NamedTuple):
         Of a block.
     x, y, z : int
         Voxels of a tile, or of the smallest cell; 0 for kernels whose blocks are neither.
+    aligned : int
+        Voxels of the 16 bytes that a thread stores at once, for the kernels that need rows of such; otherwise 0.
     """
 
     threads: int
     x: int
     y: int
     z: int
+    aligned: int
 
     @classmethod
     def unpack(cls, row: bytes) -> Launch:
@@ -160,14 +163,14 @@ class Launch(NamedTuple):
         Parameters
         ----------
         row : bytes
-            Four int32.
+            Five int32.
 
         Returns
         -------
         Launch
             The row.
         """
-        return cls(*struct.unpack("=4i", row))
+        return cls(*struct.unpack("=5i", row))
 
     def regions(self, points: tuple[int, int, int], scale: int) -> int:
         """Return how many tiles, or cells of another scale, a grid has.
@@ -264,6 +267,32 @@ class Kernel(NamedTuple):
 
         return count
 
+    def choice(self, launches: Mapping[str, Launch]) -> Callable[[Sequence], str]:
+        """Return the function that chooses what the GPU launches for a call.
+
+        Parameters
+        ----------
+        launches : mapping of Launch
+            The row of each of `GPU_KERNELS`.
+
+        Returns
+        -------
+        callable
+            From the kernel's arguments to the name of one of `GPU_KERNELS`: where the rows of the grid that is written
+            are whole 16-byte stores, the one that makes these; otherwise the kernel itself.
+        """
+        name, aligned = self.name, f"{self.name}{ALIGNED}"
+        if aligned not in GPU_KERNELS:
+            return lambda arguments: name
+        voxels, last = launches[aligned].aligned, len(self.formats) - 1
+        geometry = list(self.formats).index("geometry")
+
+        def chosen(arguments: Sequence) -> str:
+            whole = points_of(arguments[geometry])[2] % voxels == 0 and arguments[last] % 16 == 0
+            return aligned if whole else name
+
+        return chosen
+
 
 def _visiting_atoms(name: str, block: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Kernel:
     formats = dict.fromkeys((*ATOMS, *inputs), "P")
@@ -293,9 +322,14 @@ _WEIGHT_BITS |= {"n_parts": "i", "bits": "P", "channels": "P"}
 _LIST_CELLS = dict.fromkeys((*ATOMS, "u_weights", "v_weights"), "P") | {"geometry": f"{_GEOMETRY.size}s"}
 _LIST_CELLS |= dict.fromkeys(SIZES, "q") | {"cell_scale": "i", "capacity": "i", "cells": "P"}
 
+ALIGNED = "_aligned"
+"""Follows the name of a kernel of tiles on the GPU that writes 16 bytes at once: `Kernel.choice`."""
 GPU_KERNELS = KERNELS | {
     "weight_bits": Kernel("weight_bits", _WEIGHT_BITS, PART),
     "list_cells": Kernel("list_cells", _LIST_CELLS, CELL),
+}
+GPU_KERNELS |= {
+    f"{k.name}{ALIGNED}": k._replace(name=f"{k.name}{ALIGNED}") for k in KERNELS.values() if k.block == TILE
 }
 """Those of cuda/density.cu, with what finds something before the tiles: gridgrad/kernels/gpu/preparation.py."""
 

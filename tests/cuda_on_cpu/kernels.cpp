@@ -3,8 +3,11 @@
 #include "../../cuda/density.cu"
 
 SHIM_EXPORT(density)
+SHIM_EXPORT(density_aligned)
 SHIM_EXPORT(density_tangent)
+SHIM_EXPORT(density_tangent_aligned)
 SHIM_EXPORT(density_tangent_tangent)
+SHIM_EXPORT(density_tangent_tangent_aligned)
 SHIM_EXPORT(density_backward)
 SHIM_EXPORT(density_backward_backward)
 SHIM_EXPORT(density_relevance)

@@ -20,7 +20,7 @@ class Scene:
 
     def __init__(self, dtype=torch.float64, n_types=3, **settings):
         generator = torch.Generator().manual_seed(3)
-        self.settings = dict(resolution=0.5, dimension=(3.0, 2.0, 2.5), **settings)
+        self.settings = {"resolution": 0.5, "dimension": (3.0, 2.0, 2.5), **settings}
         self.gm = GridMaker(**self.settings)
         self.coords = (3 * torch.rand((6, 3), generator=generator, dtype=torch.float64) - 1.5).to(dtype)
         self.types = torch.tensor([0, 2, 1, -1, 0, 2])

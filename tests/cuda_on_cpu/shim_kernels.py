@@ -71,10 +71,11 @@ class ShimKernels:
         blocks = kernel.blocks(self.rows[kernel.name])(arguments)
         if blocks:
             prepared = prepare(arguments, blocks, scratch)
+            chosen = abi.GPU_KERNELS[kernel.choice(self.rows)(arguments)]
             for step in prepared.steps:
                 before = abi.GPU_KERNELS[step.name]
                 self.launch_packed(before, before.blocks(self.rows[step.name])(step.arguments), step.arguments)
-            self.launch_packed(kernel, blocks, (*arguments, *prepared.arguments))
+            self.launch_packed(chosen, blocks, (*arguments, *prepared.arguments))
         if self.fault[abi.FAULTS.index("index")]:
             raise ValueError("types: an index >= n_types")
         if self.fault[abi.FAULTS.index("radius")]:

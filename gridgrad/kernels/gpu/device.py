@@ -181,7 +181,8 @@ class DefaultStream:
 class _Ready(NamedTuple):
     """What a launch of a kernel needs."""
 
-    function: object
+    functions: dict
+    choose: Callable[[tuple], str]
     count: Callable[[tuple], int]
     threads: int
     pack: Callable[..., bytes]
@@ -220,7 +221,8 @@ class Kernels:
             row, pack = module.launches[each], struct.Struct(kernel.gpu_format).pack
             faults = (self._device.fault_address,) * kernel.visits_atoms
             prepare = preparation(kernel, module.launches, self._limits)
-            ready[each] = _Ready(module.functions[each], kernel.blocks(row), row.threads, pack, prepare, faults)
+            choose = kernel.choice(module.launches)
+            ready[each] = _Ready(module.functions, choose, kernel.blocks(row), row.threads, pack, prepare, faults)
         self._ready = ready
         for each in abi.KERNELS:
             setattr(self, each, partial(self._launch, ready[each]))
@@ -237,12 +239,12 @@ class Kernels:
             device.raise_fault("an earlier call")
         elif device.fault[_INDEX] or device.fault[_EXAMPLE]:
             device.raise_fault("an earlier call")
-        function, count, threads, pack, prepare, faults = ready
+        functions, choose, count, threads, pack, prepare, faults = ready
         blocks = count(arguments)
         if blocks == 0:
             return
         steps, found, kept = prepare(arguments, blocks, self._streams.scratch)
-        packed = pack(*arguments, *found, *faults)
+        packed, function = pack(*arguments, *found, *faults), functions[choose(arguments)]
         stream, join = self._streams.fork()
         try:
             for step in steps:
@@ -257,5 +259,5 @@ class Kernels:
             device.raise_fault("this call")
 
     def _launch_step(self, ready: _Ready, stream: object, arguments: tuple) -> None:
-        packed = ready.pack(*arguments, *ready.faults)
-        self._device.context.launch(ready.function, ready.count(arguments), ready.threads, stream, packed)
+        packed, function = ready.pack(*arguments, *ready.faults), ready.functions[ready.choose(arguments)]
+        self._device.context.launch(function, ready.count(arguments), ready.threads, stream, packed)

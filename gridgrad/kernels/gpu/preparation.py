@@ -105,7 +105,7 @@ def _cells(
     best, least = None, steps(atoms) - limits.tests
     for scale in limits.scales:
         number, share = smallest.regions(points, scale), 1.0
-        for length, edge in zip(points, smallest[1:], strict=True):
+        for length, edge in zip(points, smallest[1:4], strict=True):
             share *= min(1.0, (scale * edge + _REACH) / length)
         cost = n_atoms * number + steps(share * atoms)
         if cost < least:
