@@ -39,10 +39,11 @@ CASES = {
     "NaN beyond what is searched at a time": (3, 270, (1.0, 1.0, 1.0), True, False, ((1, 254), (2, 258)), TO_GRID[:1]),
     "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
     "NaN of an atom of another cell": (2, 3, (13.0, 1.0, 1.0), True, False, ((1, 2),), TO_GRID),
-    "more atoms than a cell tests at a time": (9000, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1], 12.0),
+    "more atoms than a cell tests at a time": (8440, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1], 12.0),
     "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
     "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),
     "an atom of several radii": (3, 6, (2.0, 2.0, 2.5), True, True, ((1, 4),), TO_ATOMS),
+    "an atom that not all of its radii bring near": (12, 6, (1.0, 1.0, 1.0), True, True, (), TO_ATOMS, 5.0),
     "sums by type": (150, 3, (1.0, 1.0, 1.0), False, True, (), ("radii_sum",)),
 }
 

@@ -5,7 +5,7 @@
 // exited counts as arrived at every barrier, as on sm_70 and later. A barrier that can never be completed aborts.
 //
 // Between barriers the fibers of a block run in the order that SHIM_SCHEDULE says: forward (default), backward, or a
-// number, the seed of random ones, in which some warps run ahead of others as far as barriers let them.
+// number, the seed of random ones, in which some warps run ahead of others, often as far as barriers let them.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -33,6 +33,7 @@ namespace shim {
 
 constexpr size_t STACK = 256 << 10;
 constexpr unsigned IDLE_ROUNDS = 1000;      // rounds without progress that mean deadlock
+constexpr unsigned PATIENCE = 8;            // rounds, on average, after which other warps run
 
 struct WarpBarrier { uint32_t arrived = 0, generation = 0; };
 
@@ -74,6 +75,7 @@ struct Worker {                             // an operating-system thread and th
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     std::vector<unsigned> round;            // the fibers that run next, in their order
+    std::vector<bool> runs;                 // the warps that they are of
     Schedule schedule;
     std::function<void()> body;
     jmp_buf scheduler;
@@ -213,7 +215,7 @@ inline Schedule schedule_asked()
     return {Schedule::RANDOM, seed};
 }
 
-inline void next_round(Worker &w, Random &random)
+inline void next_round(Worker &w, Random &random, bool stuck)
 {
     const unsigned threads = w.fibers.size();
     w.round.resize(threads);
@@ -223,11 +225,13 @@ inline void next_round(Worker &w, Random &random)
     if (w.schedule.kind != Schedule::RANDOM)
         return;
     std::shuffle(w.round.begin(), w.round.end(), random);
-    std::vector<bool> runs(w.warps.size());
-    const unsigned some = 1 + random() % w.warps.size();
-    for (unsigned i = 0; i < some; ++i)
-        runs[random() % w.warps.size()] = true;
-    std::erase_if(w.round, [&](unsigned fiber) { return !runs[fiber / 32]; });
+    if (stuck || random() % PATIENCE == 0) {
+        w.runs.assign(w.warps.size(), false);
+        const unsigned some = 1 + random() % w.warps.size();
+        for (unsigned i = 0; i < some; ++i)
+            w.runs[random() % w.warps.size()] = true;
+    }
+    std::erase_if(w.round, [&](unsigned fiber) { return !w.runs[fiber / 32]; });
 }
 
 inline void run_block(Worker &w, uint3 index)
@@ -246,9 +250,9 @@ inline void run_block(Worker &w, uint3 index)
         fiber.parity = 0;
         fiber.warp->live |= 1u << fiber.lane;
     }
-    for (unsigned idle = 0; w.live;) {
+    for (unsigned idle = 1; w.live;) {
         const unsigned live = w.live, progress = w.progress;
-        next_round(w, random);
+        next_round(w, random, idle > 0);
         for (unsigned number : w.round)
             if (!w.fibers[number].done)
                 resume(w, w.fibers[number]);
