@@ -301,7 +301,8 @@ __device__ __forceinline__ real warp_sum(const real (&v)[4])
 template <int THREADS, class T, int N>
 __device__ __forceinline__ void block_sum(T (&v)[N])
 {
-    // fixed order: lanes by halves, then warps one after another; every thread gets the sums
+    // fixed order: lanes by halves, then warps one after another; every thread gets the sums. Once a kernel, which has
+    // no barrier between these reads of partial and another's writes
     __shared__ T partial[N][THREADS / 32];
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -318,5 +319,4 @@ __device__ __forceinline__ void block_sum(T (&v)[N])
         for (int warp = 1; warp < THREADS / 32; ++warp)
             v[n] += partial[n][warp];
     }
-    __syncthreads();
 }
