@@ -16,6 +16,7 @@ import torch
 from cuda_on_cpu import standin
 from cuda_on_cpu.scene import Scene, kernels
 
+from gridgrad import GridMaker
 from gridgrad.config import config
 from gridgrad.kernels import abi
 from gridgrad.kernels.gpu import device
@@ -101,6 +102,15 @@ def test_too_many_blocks_is_an_error(devices):
     arguments[5], arguments[7], arguments[8] = 8, 2**30, 1
     with pytest.raises(ValueError, match="1073741824 examples with a centre each; expected at most 715827882"):
         kernels(devices[0]).density_relevance(*arguments[:6], 1, 1, *arguments[6:11], 1)
+
+
+def test_too_many_rows_launch_nothing(devices, journal):
+    """See test_gpu_limits.py."""
+    arguments = list(Scene().arguments())
+    arguments[6] = GridMaker(1.0, (2.0**16 - 1, 2.0**16 - 1, 0.1)).geometry("float64")
+    with pytest.raises(ValueError, match="density_backward: 65536 x 65536 rows along z; expected at most 4294967295"):
+        kernels(devices[0]).density_backward(*arguments[:6], 1, *arguments[6:11], 1, 0, 0)
+    assert journal.read("launch") == [] and journal.stack_depth() == 0
 
 
 def test_context_is_pushed_for_the_launch_only(devices, journal):

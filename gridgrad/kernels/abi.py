@@ -131,6 +131,8 @@ the atoms of an example, a cell of tiles."""
 PREPARED = dict.fromkeys(("bits", "channels", "cells"), "P") | dict.fromkeys(("n_parts", "cell_scale", "capacity"), "i")
 """Arguments of the kernels of tiles on the GPU, after those of both texts: what was found before, or 0."""
 MAX_BLOCKS = 2**31 - 1
+MAX_COUNT = 2**31 - 2**16
+"""Of atoms, of types, of points along an axis: the GPU counts them in 32 bits, in steps that may pass the end."""
 MAX_ROWS = 2**32 - 1
 """Along z, of a channel: the GPU counts them in 32 bits."""
 MAX_CENTERS = MAX_BLOCKS // 3
@@ -231,14 +233,24 @@ class Kernel(NamedTuple):
         -------
         callable
             From the kernel's arguments to the number of blocks, 0 if there is nothing to do. It raises ValueError if
-            CUDA cannot launch that many.
+            CUDA cannot launch that many, or the kernel cannot count what it is given.
         """
         at = {name: nth for nth, name in enumerate(self.formats)}
 
+        def check_counts(arguments: Sequence) -> None:
+            points, n_examples = points_of(arguments[at["geometry"]]), arguments[at["n_examples"]]
+            n_atoms, n_types = arguments[at["n_atoms"]], arguments[at["n_types"]]
+            if max(n_atoms, n_types, *points) > MAX_COUNT:
+                seen = f"{n_atoms} atoms, {n_types} types and {' x '.join(map(str, points))} points"
+                raise ValueError(f"{self.name}: {seen}; expected at most {MAX_COUNT} of each and along each axis")
+            if self.block == ATOM and points[0] * points[1] > MAX_ROWS:
+                seen = f"{points[0]} x {points[1]} rows along z"
+                raise ValueError(f"{self.name}: {seen}; expected at most {MAX_ROWS}")
+            if arguments[at["centers"]] and n_examples > MAX_CENTERS:
+                seen = f"{n_examples} examples with a centre each"
+                raise ValueError(f"{self.name}: {seen}; expected at most {MAX_CENTERS}: split the batch")
+
         def of_atoms(arguments: Sequence) -> int:
-            x, y, _ = _POINTS.unpack_from(arguments[at["geometry"]], _POINTS_OFFSET)
-            if x * y > MAX_ROWS:
-                raise ValueError(f"{self.name}: {x} x {y} rows along z; expected at most {MAX_ROWS}")
             return arguments[at["n_atoms"]]
 
         def of_sums(arguments: Sequence) -> int:
@@ -257,12 +269,11 @@ class Kernel(NamedTuple):
         of = {ATOM: of_atoms, SUM: of_sums, TILE: of_tiles, PART: of_parts, CELL: of_cells}[self.block]
 
         def count(arguments: Sequence) -> int:
+            if self.visits_atoms:
+                check_counts(arguments)
             blocks = of(arguments)
             if blocks > MAX_BLOCKS:
                 raise ValueError(f"{self.name}: {blocks} blocks; expected at most {MAX_BLOCKS}: split the batch")
-            if self.visits_atoms and arguments[at["centers"]] and arguments[at["n_examples"]] > MAX_CENTERS:
-                seen = f"{arguments[at['n_examples']]} examples with a centre each"
-                raise ValueError(f"{self.name}: {seen}; expected at most {MAX_CENTERS}: split the batch")
             return blocks
 
         return count
