@@ -5,7 +5,7 @@ import pytest
 from gridgrad import GridMaker
 from gridgrad.kernels import abi
 
-ROW = abi.Launch(256, 8, 8, 16)
+ROW = abi.Launch(256, 8, 8, 16, 0)
 VISITING = [kernel for kernel in abi.GPU_KERNELS.values() if kernel.visits_atoms]
 EVERY = pytest.mark.parametrize("kernel", VISITING, ids=lambda kernel: kernel.name)
 MOST, TOO_MANY = abi.MAX_COUNT, abi.MAX_COUNT + 1

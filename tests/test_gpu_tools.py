@@ -29,6 +29,13 @@ class Recorder:
         return getattr(self.of, name)
 
 
+def launch_rows():
+    """Names of the kernels that cuda/density.cu has rows for, macros expanded."""
+    contract = build.TARGET / "abi.h"
+    text = build.run("g++", "-E", "-std=c++20", "-DREAL=float", "-include", contract, build.HERE / "kernels.cpp")
+    return set(re.findall(r"int launch_(\w+)\[", text))
+
+
 def test_exercise_launches_every_kernel(monkeypatch):
     """Those that only large calls launch included: compute-sanitizer sees no others."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(build.REPOSITORY / "tools")])
@@ -38,7 +45,7 @@ def test_exercise_launches_every_kernel(monkeypatch):
     for precision, recorder in libraries.items():
         monkeypatch.setitem(cpu.KERNELS, precision, ShimKernels(precision, recorder))
     gpu_benchmark.exercise("cpu")
-    rows = re.findall(r"^LAUNCH\((\w+),", (build.REPOSITORY / "cuda" / "density.cu").read_text("utf-8"), re.M)
-    assert len(rows) == len(set(rows)) >= len(abi.KERNELS)
+    rows = launch_rows()
+    assert len(rows) >= len(abi.KERNELS)
     for recorder in libraries.values():
-        assert recorder.launched == set(rows)
+        assert recorder.launched == rows
