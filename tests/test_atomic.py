@@ -14,11 +14,11 @@ from gridgrad.atomic import atomic_files, atomic_folder
 pytestmark = pytest.mark.skipif(atomic.fcntl is None, reason="no locks: what killed runs leave is not told apart")
 
 WRITES = """
-import os, signal, sys, time
+import os, runpy, signal, sys
 from pathlib import Path
-from gridgrad.io import atomic_files, atomic_folder
-path = Path(sys.argv[1])
-with (atomic_folder(path) if path.suffix == "" else atomic_files([path])) as made:
+module, path = sys.argv[1], Path(sys.argv[2])
+atomic = runpy.run_path(module)  # without torch
+with (atomic["atomic_folder"](path) if path.suffix == "" else atomic["atomic_files"]([path])) as made:
     file = made / "part" if path.suffix == "" else made[0]
     file.write_text("half")
     print("writing", flush=True)
@@ -34,7 +34,8 @@ def writer():
 
     def start(path):
         pipe = subprocess.PIPE
-        process = subprocess.Popen([sys.executable, "-c", WRITES, str(path)], stdin=pipe, stdout=pipe, text=True)
+        command = [sys.executable, "-c", WRITES, atomic.__file__, str(path)]
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         running.append(process)
         assert process.stdout.readline() == "writing\n"
         return process
