@@ -21,7 +21,7 @@ cdef enum:
     TABLE = 1 << 15     # reals of their tables
     SUMS = 7            # channels that are added up together
     CROWD = 1           # atoms over a voxel from which on it pays,
-    MANY_BYTES = 96     # and reals of a voxel's channels
+    MANY_BYTES = 96     # and bytes of a voxel's channels
 
 
 cdef struct Entry:      # a chunk that an atom reaches
@@ -48,7 +48,7 @@ cdef struct Planes:
     int n_reals         # of the table
     int n_planes
     long long plane_size
-    int* clean          # by plane: chunks from there to the next plane are not yet written
+    int* unwritten      # by plane: its first chunk that is not yet written; none after it is
     int* start          # by chunk of the item, for the sort
     Entry entry[ENTRIES]
     int order[ENTRIES]
@@ -85,7 +85,7 @@ cdef inline bint open_planes(Workspace** spaces, int n, long long n_planes, long
 
 
 cdef inline void begin_planes(Workspace* space, long long n_planes, long long plane_size, bint written) noexcept nogil:
-    # an item, which is written already or holds anything
+    # of an item; written: it holds zeros or sums already, otherwise anything
     cdef Planes* planes = <Planes*>space.planes
     cdef int x
     planes.n_entries = 0
@@ -93,10 +93,10 @@ cdef inline void begin_planes(Workspace* space, long long n_planes, long long pl
     planes.n_reals = 0
     planes.n_planes = <int>n_planes
     planes.plane_size = plane_size
-    planes.clean = <int*>(<char*>space.planes + sizeof(Planes))
-    planes.start = planes.clean + n_planes + 1
+    planes.unwritten = <int*>(<char*>space.planes + sizeof(Planes))
+    planes.start = planes.unwritten + n_planes + 1
     for x in range(<int>n_planes):
-        planes.clean[x] = end_of_plane(planes, x - 1 if not written else x)
+        planes.unwritten[x] = end_of_plane(planes, x - 1 if not written else x)
 
 
 cdef inline int end_of_plane(const Planes* planes, long long x) noexcept nogil:
@@ -141,13 +141,13 @@ cdef inline long long note_planes(Workspace* space, long long begin, const Terms
     cdef int n = planes.n_entries, at_table = planes.n_reals + LANES, number, last
     cdef long long y, z_first, z_last, voxel, n_z, n_y = a.count[1], most = n_y * (a.count[2] + 1)
     cdef double centre = (terms.r[2] - a.grid.origin[2]) / a.grid.resolution - <double>a.first[2]
-    cdef double spacings = 1 / (a.per_radius * a.grid.resolution)       # of xi
-    cdef double cutoff_s = <double>a.profile.cutoff_s * (1 + 1e-5), extent, lowest      # s decides; for rounding
+    cdef double spacings = 1 / (a.per_radius * a.grid.resolution)       # in xi = 1
+    cdef double cutoff_s = <double>a.profile.cutoff_s * (1 + 1e-5), extent, lowest      # slack: the test of s decides
     cdef real s_x, core_x, xi_x, s_xy
     cdef const real* s_y = a.s[1]
     cdef Entry* entry
     cdef Placed* placed = &planes.placed[planes.n_placed]
-    if (planes.n_placed == PLACED or n + most > ENTRIES or planes.n_reals + 3 * table_stride(a) > TABLE):
+    if planes.n_placed == PLACED or n + most > ENTRIES or planes.n_reals + 3 * table_stride(a) > TABLE:
         return x
     placed.i = terms.i
     placed.stride = table_stride(a)

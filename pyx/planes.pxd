@@ -9,7 +9,7 @@ from entries cimport SUMS, Entry, Placed, Planes, end_of_plane, sort_entries
 from workspace cimport Workspace
 
 
-cdef struct Factors:    # (N, T), by what is multiplied with them; absent: nothing is
+cdef struct Factors:    # w, u_w or v_w, (N, T), of each profile; absent: it is not added
     const real* of_phi_uv
     const real* of_phi_v
     const real* of_phi_u
@@ -19,7 +19,7 @@ cdef struct Factors:    # (N, T), by what is multiplied with them; absent: nothi
 cdef struct Stretch:       # up to CHUNKS entries in their order, those of a chunk a run
     int n
     int n_runs
-    int begin[CHUNKS + 1]           # of a run
+    int begin[CHUNKS + 1]           # of a run, its first entry
     int number[CHUNKS]              # its chunk
     int unwritten[CHUNKS]           # the first chunk below it that is not yet written, or itself; -1: it is written
     long long at[CHUNKS]            # i T of an entry
@@ -94,9 +94,9 @@ cdef inline void fill_stretch(Workspace* space, Stretch* stretch, const Factors*
             while entry.number >= end_of_plane(planes, x):
                 x += 1
             stretch.unwritten[stretch.n_runs] = -1
-            if entry.number >= planes.clean[x]:
-                stretch.unwritten[stretch.n_runs] = planes.clean[x]
-                planes.clean[x] = entry.number + 1
+            if entry.number >= planes.unwritten[x]:
+                stretch.unwritten[stretch.n_runs] = planes.unwritten[x]
+                planes.unwritten[x] = entry.number + 1
             stretch.n_runs += 1
         chunk.xi_x = entry.xi_x
         chunk.xi_y = entry.xi_y
@@ -141,7 +141,7 @@ cdef inline void add_run(const Stretch* stretch, int begin, int end, const real*
     # target[j] (+)= sum over entries and factors of weights[at + j] values; zeros are multiplied rather than left out
     cdef int lane = 0, m
     cdef const real* w
-    cdef const real* values = stretch.values[0]
+    cdef const real* values_0 = stretch.values[0]
     cdef const real* values_1 = stretch.values[1]
     cdef const real* values_2 = stretch.values[2]
     cdef const real* weights_0 = weights[0]
@@ -167,7 +167,7 @@ cdef inline void add_run(const Stretch* stretch, int begin, int end, const real*
             sum_5 = (<Vector*>(target[5] + voxel + lane))[0]
             sum_6 = (<Vector*>(target[6] + voxel + lane))[0]
         for m in range(begin, end):
-            value = vector_of(values, m, lane)
+            value = vector_of(values_0, m, lane)
             w = weights_0 + at[m]
             sum_0 = sum_0 + w[0] * value
             sum_1 = sum_1 + w[1] * value
@@ -276,7 +276,7 @@ cdef inline void add_noted(Workspace* space, const Factors* factors, long long n
     cdef long long k, n_voxels = planes.n_planes * planes.plane_size
     cdef int first = 0
     cdef Stretch stretch
-    if (factors.of_phi_uv == NULL and factors.of_phi_v == NULL and factors.of_phi_u == NULL and factors.of_phi == NULL):
+    if factors.of_phi_uv == NULL and factors.of_phi_v == NULL and factors.of_phi_u == NULL and factors.of_phi == NULL:
         planes.n_entries = 0        # nothing moves
     sort_entries(planes, (n_voxels + LANES - 1) // LANES)
     while first < planes.n_entries:
@@ -300,9 +300,9 @@ cdef inline void write_rest(Workspace* space, long long n_channels, real* target
     cdef int x
     for k in range(n_channels):
         for x in range(planes.n_planes):
-            begin = <long long>planes.clean[x] * LANES
+            begin = <long long>planes.unwritten[x] * LANES
             end = min(<long long>end_of_plane(planes, x) * LANES, planes.n_planes * planes.plane_size)
             if begin < end:
                 memset(target + k * stride + begin, 0, (end - begin) * sizeof(real))
     for x in range(planes.n_planes):
-        planes.clean[x] = end_of_plane(planes, x)
+        planes.unwritten[x] = end_of_plane(planes, x)

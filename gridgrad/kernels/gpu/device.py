@@ -140,41 +140,24 @@ def eager() -> bool:
 
 
 class Streams(Protocol):
-    """Where to launch."""
+    """Where to launch, and whose memory a launch may use."""
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
         """Return the stream to launch on, as `Context.launch` takes it, and what to call after the launch."""
 
     def scratch(self, n_bytes: int) -> tuple[int, object]:
-        """Return the address of memory that is the launch's on that stream, and what to keep until after it."""
+        """Return the address of memory that is the launch's on that stream, and what to keep until after it; or 0."""
 
 
 class DefaultStream:
-    """The default stream of the context."""
+    """See `Streams`: the default stream of the context, and nobody to ask for memory, so that kernels do without."""
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
-        """Return the stream to launch on, and what to call after the launch.
-
-        Returns
-        -------
-        tuple
-            (None, None): the default stream, nothing.
-        """
+        """Return the default stream, and nothing to call."""
         return None, None
 
     def scratch(self, n_bytes: int) -> tuple[int, object]:
-        """Return the address of memory for the launch.
-
-        Parameters
-        ----------
-        n_bytes : int
-            How much.
-
-        Returns
-        -------
-        tuple
-            (0, None): there is nobody to ask for it, and the kernels do without.
-        """
+        """Return no memory."""
         return 0, None
 
 

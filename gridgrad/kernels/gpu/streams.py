@@ -4,8 +4,7 @@
 a driver or a compiler before the first call; `device` has the part that does not need torch.
 
 A type index >= n_types is reported by a later call, without waiting for the GPU, or by `check`; a radius <= 0 gives
-NaN.
-``GRIDGRAD_CHECK=1`` waits after each call and raises at once for both.
+NaN. ``GRIDGRAD_CHECK=1`` waits after each call and raises at once for both.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class _Side(NamedTuple):
 
 
 class TorchStreams:
-    """Torch's current stream on a device.
+    """See `gridgrad.kernels.gpu.device.Streams`: torch's current stream on a device.
 
     cuda.bindings launches on it. PyCUDA cannot launch on a stream that it did not create, except on the default one.
     So each of torch's other streams gets a stream of PyCUDA's to its side, which waits for it before a launch and which
@@ -72,13 +71,7 @@ class TorchStreams:
             return self._sides[handle]
 
     def fork(self) -> tuple[object | None, Callable[[], None] | None]:
-        """Return the stream to launch on, and what to call after the launch.
-
-        Returns
-        -------
-        tuple
-            (torch's stream, None) where the driver takes it; (None, None) on torch's default stream.
-        """
+        """Return torch's stream where the driver takes it, else the one to its side, and what to call after."""
         current = torch.cuda.current_stream(self._torch_device)
         handle = current.cuda_stream
         if handle == 0:
@@ -91,18 +84,7 @@ class TorchStreams:
         return side.stream, partial(side.join, current)
 
     def scratch(self, n_bytes: int) -> tuple[int, object]:
-        """Return the address of memory for a launch, of torch's caching allocator and on its current stream.
-
-        Parameters
-        ----------
-        n_bytes : int
-            How much.
-
-        Returns
-        -------
-        tuple
-            The address, and the tensor that holds the memory: a temporary as those of the caller.
-        """
+        """Return an address in a tensor on torch's current stream, and the tensor: a temporary as the caller's."""
         memory = torch.empty(n_bytes, dtype=torch.uint8, device=self._torch_device)
         return memory.data_ptr(), memory
 
