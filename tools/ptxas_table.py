@@ -8,6 +8,9 @@ Exit status 1 if a single-precision kernel spills registers. Needs no GPU; the c
 import argparse
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 from gridgrad.kernels.gpu import cubins, nvrtc
@@ -51,6 +54,11 @@ def resources(real, architecture, library=None):
     return sorted(found)
 
 
+def resources_by(path, real, architecture):
+    """Return the same by the NVRTC at this path, if there is one."""
+    return resources(real, architecture, nvrtc.open_library(path) if path else None)
+
+
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,9 +66,11 @@ def main():
     parser.add_argument("--nvrtc", metavar="LIBRARY", help="path of another libnvrtc than the one that is installed")
     parser.add_argument("architectures", nargs="*", type=int, default=ARCHITECTURES)
     arguments = parser.parse_args()
-    library = nvrtc.open_library(arguments.nvrtc) if arguments.nvrtc else nvrtc.load()
-    rows = [row for real in REALS for arch in arguments.architectures for row in resources(real, arch, library)]
+    with ProcessPoolExecutor() as processes:  # threads would wait for each other in NVRTC
+        found = processes.map(partial(resources_by, arguments.nvrtc), *zip(*product(REALS, arguments.architectures)))
+        rows = [row for part in found for row in part]
     if arguments.markdown:
+        library = nvrtc.open_library(arguments.nvrtc) if arguments.nvrtc else nvrtc.load()
         print(f"NVRTC {'.'.join(map(str, library.version()))}: registers (bytes of spill stores), shared memory\n")
         print("| kernel | precision | " + " | ".join(f"sm_{arch}" for arch in arguments.architectures) + " | shared |")
         print("|---|---|" + "---|" * (len(arguments.architectures) + 1))
