@@ -31,7 +31,7 @@ struct dim3 {
 
 namespace shim {
 
-constexpr size_t STACK = 256 << 10;
+constexpr size_t STACK = (256 << 10) + 64 * 17; // no power of two: the tops of stacks would share few lines of a cache
 constexpr unsigned IDLE_ROUNDS = 1000;      // rounds without progress that mean deadlock
 constexpr unsigned PATIENCE = 8;            // rounds, on average, after which other warps run
 
@@ -82,7 +82,6 @@ struct Worker {                             // an operating-system thread and th
     ucontext_t start;
     char *stacks = nullptr;
     unsigned live = 0, arrived = 0, generation = 0, progress = 0;
-    ~Worker() { munmap(stacks, fibers.size() * STACK); }
 };
 
 inline thread_local Worker *worker = nullptr;
@@ -224,7 +223,6 @@ inline void next_round(Worker &w, Random &random, bool stuck)
         std::reverse(w.round.begin(), w.round.end());
     if (w.schedule.kind != Schedule::RANDOM)
         return;
-    std::shuffle(w.round.begin(), w.round.end(), random);
     if (stuck || random() % PATIENCE == 0) {
         w.runs.assign(w.warps.size(), false);
         const unsigned some = 1 + random() % w.warps.size();
@@ -232,6 +230,7 @@ inline void next_round(Worker &w, Random &random, bool stuck)
             w.runs[random() % w.warps.size()] = true;
     }
     std::erase_if(w.round, [&](unsigned fiber) { return !w.runs[fiber / 32]; });
+    std::shuffle(w.round.begin(), w.round.end(), random);
 }
 
 inline void run_block(Worker &w, uint3 index)
@@ -262,6 +261,26 @@ inline void run_block(Worker &w, uint3 index)
     }
 }
 
+struct Stacks {                             // of an operating-system thread, from launch to launch
+    char *memory = nullptr;
+    unsigned threads = 0;
+    ~Stacks() { munmap(memory, threads * STACK); }
+    char *of(unsigned needed)
+    {
+        if (needed <= threads)
+            return memory;
+        munmap(memory, threads * STACK);
+        memory = (char *)mmap(nullptr, needed * STACK, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED)
+            fail("no memory for stacks");
+        threads = needed;
+        return memory;
+    }
+};
+
+inline thread_local Stacks stacks;
+
 inline void launch(dim3 grid, dim3 block, const std::function<void()> &body)
 {
     const unsigned threads = block.x * block.y * block.z;
@@ -276,10 +295,7 @@ inline void launch(dim3 grid, dim3 block, const std::function<void()> &body)
         w.schedule = schedule;
         w.fibers.resize(threads);
         w.warps.resize((threads + 31) / 32);
-        w.stacks = (char *)mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (w.stacks == MAP_FAILED)
-            fail("no memory for stacks");
+        w.stacks = stacks.of(threads);
         worker = &w;
         block_size = block;
         grid_size = grid;
