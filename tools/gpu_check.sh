@@ -7,7 +7,7 @@
 # PYTHON (default python3.12) is the interpreter; --prepare has to use the version of the GPU machine. RESULTS gets one
 # log per step and summary.txt: step, seconds, and pass, fail or absent. Both drivers are tried, PyCUDA and cuda.bindings,
 # and three compilers: nvcc, the NVRTC of the machine's torch, the newest. Without a GPU the same steps run and the tests
-# skip, which is how the script is rehearsed. Exit status 1 if a step failed.
+# skip, which is how the script is rehearsed. Exit status 1 if a step failed. docs/gpu.md says which files are kept.
 set -uo pipefail
 PYTHON=${PYTHON:-python3.12}
 BUDGET=530 # seconds for all steps
