@@ -18,6 +18,7 @@ from support.scenes import (
 
 import gridgrad as gg
 from gridgrad import gpu
+from gridgrad.kernels.gpu.device import Kernels
 
 USABLE, REASON = gpu.availability()
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not USABLE, reason=REASON)]
@@ -73,6 +74,30 @@ def test_large_grid_against_the_oracle_and_the_cpu(dtype, dimension):
         if value is not None:
             error = relative_error(found[name], value)
             assert error <= CPU_BAR[dtype], f"{name}: {error:.1e} from the CPU"
+
+
+@PRECISIONS
+def test_what_is_found_before_the_tiles(dtype, monkeypatch):
+    """Of a call that is large enough: weights of atoms and lists of cells, also in a graph that is captured."""
+    scene, launch, found = large_scene(dtype, 4000, (35.5, 35.5, 36.0)), Kernels._launch_step, []
+    scene = scene.replace(types=torch.nn.functional.one_hot(scene.types + 1, 16).to(dtype), n_types=16)
+    scene.types[1234, 7] = float("nan")
+    gm, grouping = gg.GridMaker(**scene.settings), scene.grouping
+    expected = gm.forward(*scene.inputs, **grouping)
+    monkeypatch.setattr(Kernels, "_launch_step", lambda *step: (found.append(step), launch(*step)))
+    there = on_gpu(scene)
+    once, again = (gm.forward(*there.inputs, **grouping) for _ in range(2))
+    assert len(found) == 4
+    assert once[7].isnan().all() and expected[7].isnan().all()
+    assert relative_error(once.cpu()[:7], expected[:7]) <= CPU_BAR[dtype]
+    assert relative_error(once.cpu()[8:], expected[8:]) <= CPU_BAR[dtype]
+    assert_same_bits(again.cpu(), once.cpu())
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = gm.forward(*there.inputs, **grouping)
+    there.coords.neg_()
+    graph.replay()
+    assert_same_bits(captured.cpu(), gm.forward(*there.inputs, **grouping).cpu())
 
 
 @PRECISIONS
