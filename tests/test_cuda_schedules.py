@@ -23,7 +23,7 @@ from gridgrad.kernels import cpu
 if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
 from cuda_on_cpu import build
-from cuda_on_cpu.shim_kernels import ALWAYS, TIGHT, ShimKernels
+from cuda_on_cpu.shim_kernels import ALWAYS, TIGHT, Recorder, ShimKernels, launch_rows, library
 
 LONG = int(os.environ.get("GRIDGRAD_SCHEDULES", "0"))
 ORDERS = ["backward", *map(str, range(LONG or 4))]
@@ -35,13 +35,14 @@ NAN = float("nan")
 TO_GRID, TO_ATOMS = ("density", "density_tangent", "density_tangent_tangent"), ("density_backward", "relevance")
 CASES = {
     "several tiles": (12, 3, (3.0, 4.5, 8.5), False, False, (), TO_GRID),
-    "lists in parts": (530, 2, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1]),
+    "several tiles, rows of whole 16 bytes": (12, 3, (3.0, 4.5, 9.5), False, False, (), TO_GRID),
+    "lists in parts": (530, 2, (1.0, 1.0, 1.5), False, False, (), TO_GRID[:1]),
     "lists in parts, weights": (270, 3, (1.0, 1.0, 1.0), True, False, ((269, 2),), TO_GRID[1:]),
     "NaN beyond what is searched at a time": (3, 270, (1.0, 1.0, 1.0), True, False, ((1, 254), (2, 258)), TO_GRID[:1]),
     "NaN beyond a word of channels": (5, 67, (1.0, 1.0, 1.0), True, False, ((1, 30), (3, 33), (2, 66)), TO_GRID),
     "NaN of an atom of another cell": (2, 3, (13.0, 1.0, 1.0), True, False, ((1, 2),), TO_GRID),
     "more atoms than a cell tests at a time": (8440, 1, (1.0, 1.0, 1.0), False, False, (), TO_GRID[:1], 12.0),
-    "a radius a channel": (7, 34, (1.0, 3.5, 1.0), True, True, ((3, 31),), TO_GRID),
+    "a radius a channel": (7, 34, (1.0, 3.5, 1.5), True, True, ((3, 31),), TO_GRID),
     "an atom of several groups": (3, 9, (2.0, 2.0, 2.5), True, False, (), TO_ATOMS),
     "an atom of several radii": (3, 6, (2.0, 2.0, 2.5), True, True, ((1, 4),), TO_ATOMS),
     "an atom that not all of its radii bring near": (12, 6, (1.0, 1.0, 1.0), True, True, (), TO_ATOMS, 5.0),
@@ -123,6 +124,15 @@ def test_same_bits_in_every_order(shim, name, dtype):
         shim(order, way)
         for output, value in call.outputs().items():
             assert_same_bits(value, expected[output], f"{name}, order {order}, {way}: {output}")
+
+
+def test_the_cases_launch_every_kernel(shim):
+    recorder = Recorder(library("float"))
+    for way in WAYS:
+        shim("forward", way, recorder)
+        for name in CASES:
+            Call(name, torch.float32).outputs()
+    assert recorder.launched == launch_rows()
 
 
 def test_unknown_order_is_refused(tmp_path):

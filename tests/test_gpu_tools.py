@@ -1,6 +1,5 @@
 """What tools/ runs on a GPU machine, on the CUDA kernels compiled for the CPU."""
 
-import re
 import shutil
 import sys
 
@@ -12,29 +11,10 @@ if shutil.which("g++") is None:
     pytest.skip("needs g++ to compile the CUDA kernels for the CPU", allow_module_level=True)
 from cuda_on_cpu import build, standin
 from cuda_on_cpu.driver_plugin import DriverKernels
-from cuda_on_cpu.shim_kernels import ShimKernels, library
+from cuda_on_cpu.shim_kernels import Recorder, ShimKernels, launch_rows, library
 
 if not (build.REPOSITORY / "tools").exists():
     pytest.skip("no tools beside the tests", allow_module_level=True)
-
-
-class Recorder:
-    """A library of kernels that notes which were launched."""
-
-    def __init__(self, of):
-        self.of, self.launched = of, set()
-
-    def __getattr__(self, name):
-        if name.startswith("shim_launch_"):
-            self.launched.add(name.removeprefix("shim_launch_"))
-        return getattr(self.of, name)
-
-
-def launch_rows():
-    """Names of the kernels that cuda/density.cu has rows for, macros expanded."""
-    contract = build.TARGET / "abi.h"
-    text = build.run("g++", "-E", "-std=c++20", "-DREAL=float", "-include", contract, build.HERE / "kernels.cpp")
-    return set(re.findall(r"int launch_(\w+)\[", text))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import struct
 from functools import cache, partial
 
@@ -32,6 +33,25 @@ def scratch(n_bytes):
     """Return the address of memory that holds no zeros, and what keeps it."""
     memory = ctypes.create_string_buffer(b"\xa5" * n_bytes, n_bytes)
     return ctypes.addressof(memory), memory
+
+
+class Recorder:
+    """A library of kernels that notes which were launched."""
+
+    def __init__(self, of):
+        self.of, self.launched = of, set()
+
+    def __getattr__(self, name):
+        if name.startswith("shim_launch_"):
+            self.launched.add(name.removeprefix("shim_launch_"))
+        return getattr(self.of, name)
+
+
+def launch_rows():
+    """Names of the kernels that cuda/density.cu has rows for, macros expanded."""
+    contract = build.TARGET / "abi.h"
+    text = build.run("g++", "-E", "-std=c++20", "-DREAL=float", "-include", contract, build.HERE / "kernels.cpp")
+    return set(re.findall(r"int launch_(\w+)\[", text))
 
 
 class ShimKernels:
