@@ -93,10 +93,10 @@ def main(kind, rounds, leak=None):
     """Print by how much a round of calls grew the memory in the worst mode; return whether by a pointer or more."""
     torch.set_num_threads(1)
     malloc = ctypes.CDLL(None).malloc
-    gc.freeze()  # what is there already is not looked at again
     grown, n_calls = {}, 0
     calls_of = {"kernels": kernel_calls, "public": public_calls}[kind]
     growth(calls_of(MODES[0], DTYPES[0]), int(rounds))  # what Python and torch set up once
+    gc.freeze()  # what is there already is not looked at again
     for dtype, mode in itertools.product(DTYPES, MODES[:1] if leak else MODES):
         calls = calls_of(mode, dtype)
         n_calls += int(rounds) * len(calls)
