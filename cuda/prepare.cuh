@@ -81,21 +81,14 @@ __device__ __forceinline__ void list_in_cells(const Atoms &atoms, const real *u_
             if (lane == turn)
                 bits = votes;
         }
-        int at = __popc(bits); // with those of the lanes before
-#pragma unroll
-        for (int distance = 1; distance < 32; distance *= 2) {
-            const int others = __shfl_up_sync(0xffffffffu, at, distance);
-            at += lane >= distance ? others : 0;
-        }
+        int at = sum_before(__popc(bits));
         __syncthreads();
         if (lane == 31)
-            kept[warp] = at;
+            kept[warp] = at + __popc(bits);
         __syncthreads();
-        at += count - __popc(bits);
-        for (int w = 0; w < CELLS_THREADS / 32; ++w) {
-            at += w < warp ? kept[w] : 0;
-            count += kept[w];
-        }
+        const int before = sum_before(lane < CELLS_THREADS / 32 ? kept[lane] : 0); // lane n: of the warps before warp n
+        at += count + __shfl_sync(0xffffffffu, before, warp);
+        count += __shfl_sync(0xffffffffu, before, 31);
         for (; bits != 0; bits &= bits - 1, ++at)
             if (at < capacity)
                 listed[1 + at] = first + 32 * lane + __ffs((int)bits) - 1;

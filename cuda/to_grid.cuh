@@ -1,7 +1,7 @@
 // Kernels whose output is the grid: density and its derivatives along directions. Every voxel is written by one
 // thread. Mirror: pyx/to_grid.pxd.
 #pragma once
-#include "tile.cuh"
+#include "channels.cuh"
 
 struct ToGrid {
     Atoms atoms;
@@ -53,9 +53,9 @@ __device__ __forceinline__ real profile_along(real s, real phi_s, real phi_ss, r
 template <int DERIVATIVE, bool ALIGNED>
 __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scalars, const Position &position,
                                          real per_radius, real u_radius, real v_radius, const Corner &corner,
-                                         long long i, int k_begin, unsigned bits, real (&sums)[GROUP][VOXELS])
+                                         long long i, long long at, unsigned bits, real (&sums)[GROUP][VOXELS])
 {
-    // adds atom i to the channels k_begin + c of which bit c is set
+    // adds atom i to the channels of which the bit is set; at: of its weight in the first
     const Profile &c = scalars.profile;
     const real xi_x = delta_of(position, 0, (real)corner.x, scalars.resolution) * per_radius;
 #pragma unroll 1
@@ -98,11 +98,19 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
         } else {
             profile(s, core, c, values);
         }
+        if (weights == nullptr) { // of index types: 1
+#pragma unroll
+            for (int channel = 0; channel < GROUP; ++channel)
+                if (bits >> channel & 1)
+                    for (int l = 0; l < VOXELS; ++l)
+                        sums[channel][l] += values[l];
+            continue;
+        }
 #pragma unroll
         for (int channel = 0; channel < GROUP; ++channel) {
             if (!(bits >> channel & 1))
                 continue;
-            const real weight = weights != nullptr ? weights[i * call.atoms.n_types + k_begin + channel] : (real)1;
+            const real weight = weights[at + channel];
             if (DERIVATIVE > 0 && weight == 0) // the bit stands for any of the weights
                 continue;
 #pragma unroll
@@ -113,24 +121,20 @@ __device__ __forceinline__ void add_atom(const ToGrid &call, const Scalars &scal
 }
 
 template <bool ALIGNED>
-__device__ __forceinline__ void store(const ToGrid &call, const Geometry &grid, const Corner &corner, long long channel,
-                                      const real (&v)[VOXELS])
+__device__ __forceinline__ void store(real *out, const Geometry &grid, const Corner &corner, const real (&v)[VOXELS])
 {
-    const long long offset =
-        ((channel * grid.points[0] + corner.x) * grid.points[1] + corner.y) * grid.points[2] + corner.z;
-    if (corner.x >= grid.points[0] || corner.y >= grid.points[1] || corner.z >= grid.points[2])
-        return;
+    // out: of the first voxel, which lies in the grid
     if (ALIGNED) {
         Packed packed;
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
             packed.v[l] = v[l];
-        *(Packed *)(call.out + offset) = packed;
+        *(Packed *)out = packed;
     } else {
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
             if (corner.y + l < grid.points[1])
-                call.out[offset + l * grid.points[2]] = v[l];
+                out[l * grid.points[2]] = v[l];
     }
 }
 
@@ -140,8 +144,9 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
 {
     const Atoms &atoms = call.atoms;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int group = by_channel ? 1 : GROUP;
-    int count = 0, listed = -1, found = -1;
+    const int group = by_channel ? 1 : GROUP, n_candidates = tile.n_candidates;
+    int count = 0, listed = -1, next = 0, found = -1;
+    unsigned counting = 0; // bit k: an atom that reaches the brick counts in channel k of 32
     const Box box = {tile.box.x + warp / (BRICKS_Y * BRICKS_Z) * BRICK_X,
                      tile.box.y + warp / BRICKS_Z % BRICKS_Y * BRICK_Y,
                      tile.box.z + warp % BRICKS_Z * BRICK_Z,
@@ -149,9 +154,17 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                      BRICK_Y,
                      BRICK_Z};
     const Corner corner = corner_of<ALIGNED>(box);
+    const bool inside =
+        corner.x < (int)grid.points[0] && corner.y < (int)grid.points[1] && corner.z < (int)grid.points[2];
+    const int n_stored = inside ? (int)atoms.n_types : 0; // channels
+    const long long channel_size = grid.points[0] * grid.points[1] * grid.points[2];
+    long long first_weight = tile.first * atoms.n_types; // of the example, in channel k_begin
+    real *out = call.out + tile.b * atoms.n_types * channel_size
+                + (corner.x * grid.points[1] + corner.y) * grid.points[2] + corner.z; // of channel k_begin
     for (int k_begin = 0; k_begin < (int)atoms.n_types; k_begin += group) {
         real sums[GROUP][VOXELS] = {};
         real per_radius = 0, u_radius = 0, v_radius = 0;
+        const int word = k_begin / 32;
         if (k_begin % NAN_CHANNELS == 0)
             find_nan_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, k_begin);
         if (by_channel && tile.n > 0) {
@@ -162,29 +175,26 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
             if (DERIVATIVE > 0 && call.v.radii != nullptr && has_slope(scalars.profile))
                 v_radius = minus_two(scalars.radius_scale * call.v.radii[slot]);
         }
-        for (int begin = 0; begin < tile.n_candidates; begin = tile.next) {
+        int begin = 0;
+        do {
             if (begin != listed) {
                 count = list_atoms(tile, atoms, call.u.weights, call.v.weights, by_channel ? nullptr : call.u.radii,
                                    by_channel ? nullptr : call.v.radii, grid, scalars, begin);
                 listed = begin;
                 found = -1;
             }
-            if (found != k_begin / 32)
-                find_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, k_begin / 32 * 32, count);
-            for (int base = 0; base < count; base += 32) {
-                const int j = base + lane;
-                if (found == -1 || by_channel) {
-                    const bool near = j < count
-                                      && reaches(tile.atom[j].position.high,
-                                                 by_channel ? per_radius : tile.atom[j].per_radius, scalars, box);
-                    const unsigned votes = __ballot_sync(0xffffffffu, near);
-                    if (lane == 0)
-                        tile.near[warp][base / 32] = votes;
-                    __syncwarp();
-                }
+            if (found != word || by_channel) {
+                if (found != word)
+                    find_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, word * 32, count);
+                next = tile.next;
+                counting = find_near(tile, scalars, box, count, by_channel, per_radius);
+                found = word;
+            }
+            const bool any = counting >> k_begin % 32 & ((1u << GROUP) - 1);
+            for (int base = 0; any && base < count; base += 32) {
                 unsigned bits = 0;
                 if (tile.near[warp][base / 32] >> lane & 1)
-                    bits = tile.bits[j] >> k_begin % 32 & ((1u << group) - 1);
+                    bits = tile.bits[base + lane] >> k_begin % 32 & (by_channel ? 1u : (1u << GROUP) - 1);
                 unsigned todo = __ballot_sync(0xffffffffu, bits != 0);
                 while (todo != 0) {
                     const int source = __ffs((int)todo) - 1;
@@ -195,23 +205,32 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                         u_radius = tile.u_radius[base + source];
                     if (DERIVATIVE > 0 && !by_channel && call.v.radii != nullptr && has_slope(scalars.profile))
                         v_radius = a.v_radius;
+                    const unsigned ordinal = tile.ordinal[base + source];
                     add_atom<DERIVATIVE, ALIGNED>(call, scalars, a.position, per_radius, u_radius, v_radius, corner,
-                                                  tile.first + tile.ordinal[base + source], k_begin,
+                                                  tile.first + ordinal,
+                                                  first_weight + (unsigned long long)ordinal * (unsigned)atoms.n_types,
                                                   __shfl_sync(0xffffffffu, bits, source), sums);
                     todo &= todo - 1;
                 }
             }
-            found = k_begin / 32;
-        }
+            begin = next;
+        } while (begin < n_candidates);
+        const unsigned nan = tile.nan_bits[k_begin % NAN_CHANNELS / 32] >> k_begin % 32 & ((1u << GROUP) - 1);
+        if (nan != 0)
+#pragma unroll
+            for (int channel = 0; channel < GROUP; ++channel)
+                for (int l = 0; l < VOXELS; ++l)
+                    sums[channel][l] = nan >> channel & 1 ? REAL_NAN : sums[channel][l];
+        const int stored = n_stored - k_begin < group ? n_stored - k_begin : group;
+        real *at = out;
 #pragma unroll
         for (int channel = 0; channel < GROUP; ++channel) {
-            if (channel >= group || k_begin + channel >= (int)atoms.n_types)
-                continue;
-            if (tile.nan_bits[k_begin % NAN_CHANNELS / 32] >> (k_begin + channel) % 32 & 1)
-                for (int l = 0; l < VOXELS; ++l)
-                    sums[channel][l] = REAL_NAN;
-            store<ALIGNED>(call, grid, corner, tile.b * atoms.n_types + k_begin + channel, sums[channel]);
+            if (channel < stored)
+                store<ALIGNED>(at, grid, corner, sums[channel]);
+            at += channel_size;
         }
+        out = by_channel ? out + channel_size : at;
+        first_weight += group;
     }
 }
 

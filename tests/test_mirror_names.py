@@ -18,6 +18,7 @@ ALONE = {
     },
     "cuda": {
         "tile": "a tile lists the atoms that reach it; on the CPU the items of a thread visit them in turn",
+        "channels": "in which of them a listed atom counts; on the CPU items know beforehand",
         "prepare": "what tiles find in common; on the CPU list_atoms of to_grid.pxd",
     },
 }

@@ -12,6 +12,7 @@ is reached, are assumptions: a prediction can be wrong.
 import argparse
 import functools
 import json
+import math
 import os
 import re
 import statistics
@@ -80,19 +81,45 @@ class Line(NamedTuple):
     function: str = ""
 
 
+class Region(NamedTuple):
+    """Lines of a function, from one that matches to one that matches, and that which all threads execute once a turn.
+
+    ragged: only the first threads of a block execute it, up to a warp that does so in part.
+    """
+
+    file: str
+    function: str
+    first: str
+    last: str
+    turn: str
+    ragged: bool = False
+    copies: int = 1  # that the compiler made of the line
+
+
+# what is inside comes first; what lies in none is executed once a warp
 TO_GRID = {
-    "voxels": Line("to_grid.cuh", r"= square\(xi_x", 4),
-    "around": Line("to_grid.cuh", r"todo = __ballot_sync"),
-    "listing": Line("tile.cuh", r"__ballot_sync\(0xffffffffu, keep\)"),
-    "bits": Line("tile.cuh", r"unsigned bits = bits_of\("),
-    "NaN": Line("tile.cuh", r"zero \+= weights", 4),
-    "warps": Line("to_grid.cuh", r"open_tile\("),
+    "channels": Region("to_grid.cuh", "add_atom", "real weight = w", r"\+= weight", "real weight = w", False, 4),
+    "pairs": Region("to_grid.cuh", "fill_item", r"while \(todo", "todo &=", "todo &="),
+    "around": Region("to_grid.cuh", "fill_item", r"for \(int base", "todo = ", "todo = "),
+    "tests": Region("tile.cuh", "list_atoms", "int place", r"is_near\(", r"is_near\(", True),
+    "listing": Region("tile.cuh", "list_atoms", r"for \(; begin", "begin . threads;", "votes = "),
+    "near": Region("channels.cuh", "find_near", r"for \(int base", r"counting \|= tile", "votes = "),
+    "lists": Region("to_grid.cuh", "fill_item", r"list_atoms\(", "found = -1", "listed = begin"),
+    "bits": Region("to_grid.cuh", "fill_item", r"if \(found != word \|", "found = word", "found = word"),
+    "NaN": Region("to_grid.cuh", "fill_item", r"find_nan_bits\(", r"find_nan_bits\(", r"find_nan_bits\("),
+    "groups": Region(
+        "to_grid.cuh", "fill_item", r"for \(int k_begin", r"first_weight \+=", r"k_begin % NAN_CHANNELS =="
+    ),
+    "warps": Region("to_grid.cuh", "to_grid", "shared", r"fill_item<", r"open_tile\("),
+}
+CELLS = {
+    "list_cells: atoms listed": Region("prepare.cuh", "list_in_cells", r"for \(; bits", r"listed\[1 ", r"for \(; bits"),
+    "list_cells: tests": Region("prepare.cuh", "list_in_cells", "int ordinal", "bits = votes", "votes = "),
+    "list_cells: warps": Region("prepare.cuh", "list_in_cells", "item", "int lane", "int lane"),
 }
 BEFORE = {  # the tiles
-    "weights": Line("prepare.cuh", r"any \|= counting", 2),
-    "weights' warps": Line("density.cu", r"find_weight_bits\("),
-    "cells": Line("prepare.cuh", r"votes = __ballot_sync"),
-    "cells' warps": Line("density.cu", r"list_in_cells\("),
+    "weight_bits: turns": Line("prepare.cuh", r"any \|= counting", 2),
+    "weight_bits: warps": Line("density.cu", r"find_weight_bits\("),
 }
 TO_ATOMS = {
     "rows": Line("support.cuh", r"next_row\(walk, a"),  # 32 of them
@@ -103,7 +130,7 @@ PASSES = ("backward_theta", "backward_weights", "backward_backward_theta", "back
 
 
 def _family(kernel):
-    return TO_ATOMS if kernel.startswith("density_backward") else TO_GRID | BEFORE
+    return TO_ATOMS if kernel.startswith("density_backward") else BEFORE
 
 
 @functools.cache
@@ -185,61 +212,43 @@ def parts(kernels, case):
     alive = live(code, case)
     if _family(CASES[case].kernel) is TO_ATOMS:
         return _parts_of_atoms(code, alive, in_warps)
-    return _parts_of_grid(code, alive, in_warps) | _parts_before(kernels, in_warps)
+    cells = _parts_by_lines(kernels["list_cells"], CELLS, case)
+    return _parts_by_lines(code, TO_GRID, case) | _parts_before(kernels, in_warps) | cells
 
 
 def _parts_before(kernels, in_warps):
     # weight_bits has a variant for each pair of directions that is there or not; no case has their weights
-    def loops_with(code, n):
-        votes = [sum("VOTE" in text for text in code.instructions[b : e + 1]) for b, e in sass.loops(code)]
-        return [e - b + 1 for (b, e), found in zip(sass.loops(code), votes, strict=True) if n(found)]
-
-    bits, cells = kernels["weight_bits"], kernels["list_cells"]
-    turns, tests = loops_with(bits, lambda n: n == 2), loops_with(cells, bool)
-    sizes = {
-        "weights": min(turns),
-        "weights' warps": (sass.end_of(bits) - sum(turns)) / len(turns),
-        "cells": min(tests),
-        "cells' warps": sass.end_of(cells) - min(tests),
-    }
+    bits = kernels["weight_bits"]
+    votes = [sum("VOTE" in text for text in bits.instructions[b : e + 1]) for b, e in sass.loops(bits)]
+    turns = [e - b + 1 for (b, e), found in zip(sass.loops(bits), votes, strict=True) if found == 2]
+    sizes = {"weight_bits: turns": min(turns), "weight_bits: warps": (sass.end_of(bits) - sum(turns)) / len(turns)}
     return {name: (in_warps[name], size) for name, size in sizes.items()}
 
 
-def _parts_of_grid(code, alive, in_warps):
-    # where the compiler made several of a loop, those that are reached
-    instructions, loops = code.instructions, sass.loops(code)
+def _turns(region, lines):
+    # how often a warp executes a region
+    (at, *_) = (n for n in _body(region.file, region.function) if re.search(region.turn, _text(region.file)[n]))
+    turns = lines.get((region.file, at), 0) / 32 / region.copies
+    (tiles,) = {lines.get(("tile.cuh", n), 0) for n in _span("tile.cuh", "open_tile", "n_candidates =", "tile.n;")}
+    return turns + tiles if region.ragged else turns
 
-    def with_(name, begin, end):
-        return any(name in text for text in instructions[begin : end + 1])
 
-    def size(loop):
-        return sum(alive[loop[0] : loop[1] + 1])
-
-    voxels = sass.voxel_loops(code)
-    around = {}
-    for begin, end in voxels:
-        outside = [(b, e) for b, e in loops if b <= begin and end <= e and (b, e) != (begin, end)]
-        if outside:
-            b, e = min(outside, key=lambda loop: loop[1] - loop[0])
-            around[b, e] = size((b, e)) - sum(size((x, y)) for x, y in voxels if b <= x and y <= e)
-    inmost = [(b, e) for b, e in loops if not any(b <= x and y <= e and (x, y) != (b, e) for x, y in loops)]
-    plain = [
-        (b, e) for b, e in loops
-        if with_("VOTE", b, e) and not with_(sass.EXPONENTIAL, b, e) and not any(b < x and y < e for x, y in voxels)
-    ]  # fmt: skip
-    sizes = {
-        "voxels": [size(loop) for loop in voxels],
-        "around": list(around.values()),
-        "listing": [size(loop) for loop in plain if with_("BAR", *loop)],
-        "bits": [size(loop) for loop in plain if not with_("BAR", *loop)],
-        "NaN": [
-            size(loop) for loop in inmost
-            if loop not in voxels and with_("FADD", *loop) and not with_("FMNMX", *loop)
-        ],
-    }  # fmt: skip
-    reached = {name: [one for one in found if one > 1] for name, found in sizes.items()}
-    found = {name: (in_warps[name], statistics.median_high(size) if size else 0) for name, size in reached.items()}
-    return found | {"warps": (in_warps["warps"], sum(alive) - sum(map(sum, reached.values())))}
+def _parts_by_lines(code, regions, case):
+    # An instruction is executed as often as its region, but not by more warps than threads execute one of its lines; a
+    # basic block as often as most of its instructions, some of which come from elsewhere. So a count is rather too high
+    lines = executed()[case]
+    spans = {name: {(one.file, n) for n in _span(one.file, *one[1:4])} for name, one in regions.items()}
+    turns = {name: _turns(one, lines) for name, one in regions.items()}
+    last, found = list(regions)[-1], dict.fromkeys(regions, 0)
+    for begin, end in sass.blocks(code):
+        names, often = [], []
+        for chain in code.origins[begin:end]:
+            names.append(next((name for name, span in spans.items() if span & set(chain)), last))
+            often.append(min(turns[names[-1]], *(lines.get(line, math.inf) for line in chain), math.inf))
+        sure = [n for n, text in zip(often, code.instructions[begin:end], strict=True) if not text.startswith("@")]
+        if often.count(0) <= (end - begin) / 2:
+            found[statistics.mode(names)] += statistics.median_high(sure or often) * (end - begin)
+    return {name: (turns[name], total / (turns[name] or 1)) for name, total in found.items()}
 
 
 def _parts_of_atoms(code, alive, in_warps):

@@ -8,6 +8,7 @@ The compiler is the wheel nvidia-cuda-nvrtc, the disassembler the wheel nvidia-c
 import argparse
 import functools
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -80,6 +81,15 @@ def disassemble(image):
 def end_of(code):
     """Return the number of instructions up to the last exit; what follows is for warps that have come apart."""
     return 1 + max(at for at, text in enumerate(code.instructions) if re.search(r"\bEXIT\b", text))
+
+
+def blocks(code):
+    """Return the basic blocks, (first, end): instructions that are executed equally often."""
+    end = end_of(code)
+    starts = {0, *(at for at in code.labels.values() if at < end)}
+    ends = re.compile(r"\b(BRA|BRX|JMP|CALL|RET|EXIT|BREAK|BSYNC)\b")
+    starts |= {at + 1 for at, text in enumerate(code.instructions[: end - 1]) if ends.search(text)}
+    return list(itertools.pairwise([*sorted(starts), end]))
 
 
 def loops(code):
