@@ -1,5 +1,9 @@
 """Fixtures of the tests."""
 
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # OpenMP's threads leave their cores to other work when they wait long
+
 import pytest
 import torch
 from cuda_on_cpu import standin
