@@ -200,7 +200,7 @@ def _draw_axis(ax, grid: DensityGrid, axis: str, ligand: Molecule) -> None:
     inside = sticks(ligand, grid.extent).coords
     ax.scatter(inside[:, "xyz".index(across)], inside[:, "xyz".index(up)], s=0.8, color=_INK, linewidths=0)
     ax.set_xlabel(f"{across} (Å)", fontsize=8, labelpad=1, color=_INK)
-    ax.set_ylabel(f"{up} (Å)", fontsize=8, labelpad=1, color=_INK)
+    ax.set_ylabel(f"{up} (Å)", fontsize=8, labelpad=3, color=_INK)
     ax.tick_params(labelsize=7, length=2, color=_FAINT, labelcolor=_INK)
     ax.set_title(f"summed along {axis}", fontsize=8, color=_INK, pad=3)
     for spine in ax.spines.values():
