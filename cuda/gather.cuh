@@ -15,6 +15,10 @@ struct ToAtoms {
     real *__restrict__ relevance;           // (N,)
 };
 
+enum {
+    WEIGHTS = 16 // channels whose gradients of weights a pass over the support has, by GROUP
+};
+
 struct Channels { // 32 of an atom's: those in which theta, its coordinates and radius, asks for G
     const real *__restrict__ grid; // G of the first
     const real *__restrict__ weights; // of the first; absent: 1
@@ -22,14 +26,15 @@ struct Channels { // 32 of an atom's: those in which theta, its coordinates and 
     unsigned asked; // bit c
 };
 
-struct Grids { // G of channels: what is the same for all
+template <bool ALIGNED>
+struct Grids { // G of channels: what is the same for all; ALIGNED: read in 16-byte loads
     long long volume; // from one to the next
-    bool aligned; // read in 16-byte loads
 };
 
-__device__ __forceinline__ Grids grids_of(const real *values, const Geometry &grid)
+template <bool ALIGNED>
+__device__ __forceinline__ Grids<ALIGNED> grids_of(const Geometry &grid)
 {
-    return {grid.points[0] * grid.points[1] * grid.points[2], is_aligned(values, grid)};
+    return {grid.points[0] * grid.points[1] * grid.points[2]};
 }
 
 __device__ __forceinline__ bool wants_theta(const ToAtoms &call, const Scalars &scalars)
@@ -37,8 +42,9 @@ __device__ __forceinline__ bool wants_theta(const ToAtoms &call, const Scalars &
     return (call.grad_coords != nullptr || call.grad_radii != nullptr) && has_slope(scalars.profile);
 }
 
+template <bool ALIGNED>
 __device__ __forceinline__ Channels asked_channels(const ToAtoms &call, const Scalars &scalars, const Terms &terms,
-                                                   const Grids &grids, bool moved, int k_begin)
+                                                   const Grids<ALIGNED> &grids, bool moved, int k_begin)
 {
     // from k_begin on: there is a weight and it moved, or v of a weight. A warp asks together
     const int k = k_begin + (int)threadIdx.x;
@@ -74,49 +80,80 @@ __device__ __forceinline__ void gather(const Channels &channels, int c, const re
             sums.grad_v[l] += radius * v_weight * grad[l];
 }
 
-__device__ __forceinline__ Gathered gather_all(const Channels &channels, const Grids &grids, const Geometry &grid,
-                                               const Piece &p, real (&grad)[VOXELS], bool moved, real radius)
+template <bool ALIGNED>
+__device__ __forceinline__ const real *next_channel(const Channels &channels, const Grids<ALIGNED> &grids,
+                                                    unsigned todo)
 {
-    // over the channels asked for; grad: G of the first. The next is on its way while one is added up
+    // G of the first of them
+    return channels.grid + (__ffs((int)todo) - 1) * grids.volume;
+}
+
+__device__ __forceinline__ real first_weight(const Channels &channels)
+{
+    return channels.weights != nullptr ? channels.weights[__ffs((int)channels.asked) - 1] : (real)1;
+}
+
+__device__ __forceinline__ bool is_single(const Channels &channels)
+{
+    // one is asked for, and not by v
+    return (channels.asked & (channels.asked - 1)) == 0 && channels.v_weights == nullptr;
+}
+
+template <bool SINGLE, bool ALIGNED>
+__device__ __forceinline__ Gathered gather_all(const Channels &channels, const Grids<ALIGNED> &grids,
+                                               const Geometry &grid, const Piece &p, real (&grad)[VOXELS], bool moved,
+                                               real weight, real radius)
+{
+    // over the channels asked for; grad: G of the first, weight: its own
     Gathered sums = {};
-    unsigned todo = channels.asked;
-    for (;;) {
-        const int c = __ffs((int)todo) - 1;
-        real next[VOXELS];
-        todo &= todo - 1;
-        if (todo != 0)
-            read_piece(channels.grid + (__ffs((int)todo) - 1) * grids.volume, p, grid, grids.aligned, next);
-        gather(channels, c, grad, moved, radius, sums);
-        if (todo == 0)
-            return sums;
+    if (SINGLE) {
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
-            grad[l] = next[l];
+            sums.grad_w[l] = weight * grad[l];
+        return sums;
+    }
+    gather(channels, __ffs((int)channels.asked) - 1, grad, moved, radius, sums);
+    for (unsigned todo = channels.asked & (channels.asked - 1); todo != 0; todo &= todo - 1) {
+        read_piece<ALIGNED>(next_channel(channels, grids, todo), p, grid, grad);
+        gather(channels, __ffs((int)todo) - 1, grad, moved, radius, sums);
+    }
+    return sums;
+}
+
+struct Several { // channels whose gradients of weights are computed together
+    const real *first; // G of the first
+    int n; // how many
+};
+
+template <bool ALIGNED>
+__device__ __forceinline__ void add_weights(const Several &several, const Grids<ALIGNED> &grids, const Geometry &grid,
+                                            const Piece &p, const real (&phi)[VOXELS], real (&sum_weights)[WEIGHTS])
+{
+    // sum_weights[c] += G_c phi, where phi is not zero; the last channel stands in where a group has too few
+    const char *at = (const char *)several.first + offset_of(p, grid) * sizeof(real);
+#pragma unroll
+    for (int group = 0; group < WEIGHTS; group += GROUP) {
+        if (group < several.n) {
+            real grad[GROUP][VOXELS];
+#pragma unroll
+            for (int c = 0; c < GROUP; ++c) {
+                read_at<ALIGNED>((const real *)at, p, grid, grad[c]);
+                at += group + c + 1 < several.n ? grids.volume * sizeof(real) : 0;
+            }
+#pragma unroll
+            for (int c = 0; c < GROUP; ++c)
+#pragma unroll
+                for (int l = 0; l < VOXELS; ++l)
+                    sum_weights[group + c] += (phi[l] != 0 ? grad[c][l] : (real)0) * phi[l];
+        }
     }
 }
 
-__device__ __forceinline__ void add_weights(const real *grad_density, const Grids &grids, const Geometry &grid,
-                                            const Piece &p, int n, const real (&phi)[VOXELS],
-                                            real (&sum_weights)[GROUP])
+__device__ __forceinline__ void store_weights(real (&sum_weights)[WEIGHTS], real *grad_weights, int n)
 {
-    // sum_weights[c] += G_c phi of the first n channels, where phi is not zero
-    real grad[GROUP][VOXELS];
-#pragma unroll
-    for (int c = 0; c < GROUP; ++c)
-        read_piece(grad_density + (c < n ? c : 0) * grids.volume, p, grid, grids.aligned, grad[c]);
-#pragma unroll
-    for (int c = 0; c < GROUP; ++c)
-#pragma unroll
-        for (int l = 0; l < VOXELS; ++l)
-            if (phi[l] != 0)
-                sum_weights[c] += grad[c][l] * phi[l];
-}
-
-__device__ __forceinline__ void store_weights(const real (&sum_weights)[GROUP], real *grad_weights, int n)
-{
-    // of n channels, GROUP at most
-    const int c = threadIdx.x / (32 / GROUP);
+    // of n channels, WEIGHTS at most
+    const int c = threadIdx.x / (32 / WEIGHTS);
     const real sum = warp_sum(sum_weights);
-    if (threadIdx.x % (32 / GROUP) == 0 && c < n)
+    if (threadIdx.x % (32 / WEIGHTS) == 0 && c < n)
         grad_weights[c] = sum;
 }

@@ -65,7 +65,7 @@ __device__ __forceinline__ bool has_slope(const Profile &c)
 
 // Of N voxels at once, since a branch costs as much as what it saves at one. A NaN s compares false with cutoff_s and
 // core_end, and so reaches the result through the tail. core is e^{-core_rate s} as a power of two, 1 / u one reciprocal
-// root: infinite or NaN at s = 0, which the core is chosen for.
+// root: infinite or NaN at s = 0, which the core is chosen for. CUT: zero beyond cutoff_s; else who calls leaves that out.
 
 template <int N>
 __device__ __forceinline__ void core_of(const real (&s)[N], const Profile &c, real (&core)[N])
@@ -76,21 +76,21 @@ __device__ __forceinline__ void core_of(const real (&s)[N], const Profile &c, re
 }
 
 template <int N>
-__device__ __forceinline__ void polynomial(const real (&t)[N], const Profile &c, real a, real b, real d, real e,
-                                           real (&value)[N])
+__device__ __forceinline__ void polynomial(const real (&by)[N], const real (&t)[N], const Profile &c, real a, real b,
+                                           real d, real e, real (&value)[N])
 {
-    // a tail[0] + b tail[1] t + d tail[2] t^2 + e tail[3] t^3; of a quadratic tail, the first term
+    // by (a tail[0] + b tail[1] t + d tail[2] t^2 + e tail[3] t^3); of a quadratic tail, the first term
     const bool higher = c.tail[1] != 0 || c.tail[2] != 0 || c.tail[3] != 0;
 #pragma unroll
     for (int l = 0; l < N; ++l)
-        value[l] = a * c.tail[0];
+        value[l] = by[l] * (a * c.tail[0]);
     if (higher)
 #pragma unroll
         for (int l = 0; l < N; ++l)
-            value[l] += t[l] * (b * c.tail[1] + t[l] * (d * c.tail[2] + t[l] * (e * c.tail[3])));
+            value[l] += by[l] * t[l] * (b * c.tail[1] + t[l] * (d * c.tail[2] + t[l] * (e * c.tail[3])));
 }
 
-template <int N>
+template <bool CUT = true, int N>
 __device__ __forceinline__ void profile(const real (&s)[N], const real (&core)[N], const Profile &c, real (&phi)[N])
 {
     // phi
@@ -98,51 +98,51 @@ __device__ __forceinline__ void profile(const real (&s)[N], const real (&core)[N
 #pragma unroll
     for (int l = 0; l < N; ++l)
         t[l] = c.cutoff - s[l] * real_rsqrt(s[l]);
-    polynomial(t, c, 1, 1, 1, 1, tail);
+    polynomial(t, t, c, 1, 1, 1, 1, tail);
 #pragma unroll
     for (int l = 0; l < N; ++l) {
-        const real value = s[l] <= c.core_end ? core[l] : t[l] * t[l] * tail[l];
-        phi[l] = s[l] > c.cutoff_s ? (real)0 : value;
+        const real value = s[l] <= c.core_end ? core[l] : t[l] * tail[l];
+        phi[l] = CUT && s[l] > c.cutoff_s ? (real)0 : value;
     }
 }
 
-template <int N>
+template <bool CUT = true, int N>
 __device__ __forceinline__ void profile_slope(const real (&s)[N], const real (&core)[N], const Profile &c,
                                               real (&phi_s)[N])
 {
-    // phi_s = phi_u / (2u) in the tail, u = sqrt(s), phi_u = -t tail
-    real per_u[N], t[N], tail[N];
+    // phi_s = phi_u / (2u) in the tail, u = sqrt(s); half: phi_u / 2
+    real per_u[N], t[N], half[N];
 #pragma unroll
     for (int l = 0; l < N; ++l) {
         per_u[l] = real_rsqrt(s[l]);
         t[l] = c.cutoff - s[l] * per_u[l];
     }
-    polynomial(t, c, 2, 3, 4, 5, tail);
+    polynomial(t, t, c, -1, (real)-1.5, -2, (real)-2.5, half);
 #pragma unroll
     for (int l = 0; l < N; ++l) {
-        const real value = s[l] <= c.core_end ? -c.core_rate * core[l] : (real)-0.5 * tail[l] * t[l] * per_u[l];
-        phi_s[l] = s[l] > c.cutoff_s ? (real)0 : value;
+        const real value = s[l] <= c.core_end ? -c.core_rate * core[l] : half[l] * per_u[l];
+        phi_s[l] = CUT && s[l] > c.cutoff_s ? (real)0 : value;
     }
 }
 
-template <int N>
+template <bool CUT = true, int N>
 __device__ __forceinline__ void profile_curvature(const real (&s)[N], const real (&core)[N], const Profile &c,
                                                   real (&phi_ss)[N])
 {
-    // phi_ss = (phi_uu - phi_u / u) / (4s) in the tail, u = sqrt(s), phi_u = -t tail, phi_uu the second polynomial
-    real per_u[N], t[N], tail[N], phi_uu[N];
+    // phi_ss = (phi_uu / 2 - phi_u / (2u)) / (2s) in the tail, u = sqrt(s); half: phi_u / 2, first: phi_uu / (4s)
+    real per_u[N], t[N], per_2s[N], half[N], first[N];
 #pragma unroll
     for (int l = 0; l < N; ++l) {
         per_u[l] = real_rsqrt(s[l]);
         t[l] = c.cutoff - s[l] * per_u[l];
+        per_2s[l] = (real)0.5 * per_u[l] * per_u[l];
     }
-    polynomial(t, c, 2, 3, 4, 5, tail);
-    polynomial(t, c, 2, 6, 12, 20, phi_uu);
+    polynomial(t, t, c, -1, (real)-1.5, -2, (real)-2.5, half);
+    polynomial(per_2s, t, c, 1, 3, 6, 10, first);
 #pragma unroll
     for (int l = 0; l < N; ++l) {
-        const real half = (real)0.5 * per_u[l];
-        const real value = s[l] <= c.core_end ? c.core_rate * c.core_rate * core[l]
-                                              : (phi_uu[l] + tail[l] * t[l] * per_u[l]) * (half * half);
-        phi_ss[l] = s[l] > c.cutoff_s ? (real)0 : value;
+        const real value =
+            s[l] <= c.core_end ? c.core_rate * c.core_rate * core[l] : first[l] - half[l] * per_u[l] * per_2s[l];
+        phi_ss[l] = CUT && s[l] > c.cutoff_s ? (real)0 : value;
     }
 }

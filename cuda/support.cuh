@@ -10,7 +10,7 @@ enum {
     SUM_THREADS = 256, // one block per sum
     GROUP = 4, // channels accumulated at a time
     VOXELS = 16 / sizeof(real), // of a thread at a time, in a row along z: one 16-byte load or store
-    RING = 128 // pieces of a warp: 32 being read, fewer than 32 left over, 32 being written
+    PILE = 64 // pieces of a warp: fewer than 32, and 32 more
 };
 
 struct Geometry { // packed and checked by gridgrad/kernels/abi.py
@@ -78,10 +78,15 @@ __device__ __forceinline__ void split(Position &position, int axis, double origi
     position.low[axis] = (real)(exact - (double)position.high[axis]);
 }
 
-__device__ __forceinline__ real delta_of(const Position &position, int axis, real voxel, real resolution)
+__device__ __forceinline__ real delta_of(real high, real low, real voxel, real resolution)
 {
     // the same bits in every kernel, and nearly those of double precision
-    return real_fma(voxel, resolution, position.high[axis]) + position.low[axis];
+    return real_fma(voxel, resolution, high) + low;
+}
+
+__device__ __forceinline__ real delta_of(const Position &position, int axis, real voxel, real resolution)
+{
+    return delta_of(position.high[axis], position.low[axis], voxel, resolution);
 }
 
 __device__ __forceinline__ real square(real xi_x, real xi_y) { return real_fma(xi_y, xi_y, xi_x * xi_x); }
@@ -91,33 +96,40 @@ __device__ __forceinline__ real square(real xi_x, real xi_y, real xi_z)
     return real_fma(xi_z, xi_z, square(xi_x, xi_y));
 }
 
-struct Piece { // VOXELS voxels along z, from a multiple of VOXELS on
+struct alignas(16) Piece { // VOXELS voxels along z, from a multiple of VOXELS on
     unsigned row; // of the channel; abi.py sees to it that 32 bits do
     int z;
     real xi_x, xi_y;
 };
 
-struct Support { // in shared memory, of a warp
-    Position position; // of the atom
+struct alignas(16) Support { // of an atom, in shared memory, of its warp
+    Position position;
     real per_radius; // 1 / R
     real reach; // R in voxels
-    int first[3]; // first voxel of the support
-    int count[3]; // voxels of the support; 0: nothing left
-    alignas(16) Piece ring[RING];
+    real before, behind; // z of the atom in voxels, less and more what rounding may take
+    int first[3], last[3]; // voxels of the support; last < first: nothing left
 };
 
-struct Walk { // of a thread: it has every 32nd row of the support, and puts its pieces into the ring
-    int step_x, step_y; // from a row of this thread to its next
-    int x, y; // of its row in the support
-    int z, end; // of its row: the piece to be put next, and where there are no more
+struct Line { // along z of an atom: what every piece needs, in registers
+    real high, low; // of Position
+    real per_radius;
+};
+
+struct Walk { // of a thread: it has every 32nd row of the support, and puts its pieces on the warp's pile
+    int x, y; // its row
+    int step_x, step_y; // to its next
+    unsigned left; // times that the warp has not yet begun 32 rows
+    unsigned row; // of the channel
+    int z, last; // of its row: the piece to be put next, and the last voxel
     real xi_x, xi_y; // of its row
-    unsigned put, taken; // by the warp
+    int n; // pieces on the pile
+    Piece *top; // of the pile, above the last
 };
 
 struct Voxels { // of a piece
     real xi_z[VOXELS];
     real s[VOXELS];
-    bool inside[VOXELS]; // the support and the grid
+    bool inside[VOXELS]; // the support; what is outside of the grid is read as zero
 };
 
 __device__ __forceinline__ void fill(real *target, long long n, real value)
@@ -133,6 +145,12 @@ __device__ __forceinline__ real per_radius_of(real radius)
     return x > REAL_MAX ? REAL_MAX : x;
 }
 
+__device__ __forceinline__ int at_most(int voxel, int last)
+{
+    // last may be larger than its neighbours in single precision
+    return voxel < last ? voxel : last;
+}
+
 __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Scalars &scalars, const Atoms &atoms,
                                       const Terms &terms)
 {
@@ -142,111 +160,118 @@ __device__ __forceinline__ bool place(Support &a, const Geometry &grid, const Sc
     if (axis < 3) {
         // in double precision: far from zero, both have many digits in common
         const double r = (double)atoms.coords[3 * terms.i + axis] - center_of(atoms, grid.center, (int)terms.b, axis);
+        const real per_resolution = 1 / scalars.resolution;
         split(a.position, axis, grid.origin[axis], r);
-        const real extent = real_sqrt(scalars.profile.cutoff_s) * terms.radius / scalars.resolution;
-        const real centre = -a.position.high[axis] / scalars.resolution;
+        const real reach = terms.radius * per_resolution;
+        const real centre = -a.position.high[axis] * per_resolution;
         // for the rounding, the test of s decides; finite, since infinity - infinity is NaN
         const real slack = real_min((real)0.01 + (real)1e-6 * real_abs(centre), (real)1e6);
-        const real lowest = real_max(real_ceil(centre - extent - slack), (real)0);
-        const real highest = real_min(real_floor(centre + extent + slack), (real)(int)(grid.points[axis] - 1));
+        const real before = centre - slack, behind = centre + slack;
+        const int end = (int)grid.points[axis] - 1;
+        const real lowest = real_max(before - scalars.profile.cutoff * reach, (real)0);
+        const real highest = real_min(behind + scalars.profile.cutoff * reach, (real)end);
         const bool any = lowest <= highest && is_finite(centre);
-        a.first[axis] = any ? (int)lowest : 0;
-        a.count[axis] = any ? (int)highest - (int)lowest + 1 : 0;
+        a.first[axis] = any ? (int)real_ceil(lowest) : 0;
+        a.last[axis] = any ? at_most((int)real_floor(highest), end) : -1;
+        if (axis == 2) {
+            a.before = before;
+            a.behind = behind;
+        }
         a.per_radius = per_radius_of(terms.radius);
-        a.reach = terms.radius / scalars.resolution;
+        a.reach = reach;
     }
     __syncwarp();
-    return a.count[0] > 0 && a.count[1] > 0 && a.count[2] > 0;
-}
-
-__device__ __forceinline__ int quotient(int numerator, int denominator)
-{
-    // of numbers from 0 to 32, and of those by larger ones: half of one is more than the error
-    return (int)(((float)numerator + 0.5f) / (float)denominator);
+    return a.first[0] <= a.last[0] && a.first[1] <= a.last[1] && a.first[2] <= a.last[2];
 }
 
 __device__ __forceinline__ Walk rewind(const Support &a)
 {
-    // before the first row of this thread
-    const int lane = threadIdx.x;
+    // one step before the first row of this thread, x outermost
+    __shared__ Piece pile[PILE];
+    const int lane = threadIdx.x, n_y = a.last[1] - a.first[1] + 1;
+    // quotients of numbers from 0 to 32: half of one is more than the error
+    const float per_n_y = 1 / (float)n_y;
+    const int x = (int)(((float)lane + 0.5f) * per_n_y);
     Walk walk = {};
-    walk.step_x = quotient(32, a.count[1]);
-    walk.step_y = 32 - walk.step_x * a.count[1];
-    walk.x = quotient(lane, a.count[1]) - walk.step_x;
-    walk.y = lane - quotient(lane, a.count[1]) * a.count[1] - walk.step_y;
-    if (walk.y < 0) {
-        walk.y += a.count[1];
-        --walk.x;
-    }
+    walk.step_x = (int)(32.5f * per_n_y);
+    walk.step_y = 32 - walk.step_x * n_y;
+    walk.x = a.first[0] + x - walk.step_x;
+    walk.y = a.first[1] + lane - x * n_y - walk.step_y;
+    walk.left = (unsigned)(((unsigned long long)(a.last[0] - a.first[0] + 1) * (unsigned)n_y + 31) / 32);
+    walk.last = -1;
+    walk.top = pile;
     return walk;
 }
 
-__device__ __forceinline__ void next_row(Walk &walk, const Support &a, const Scalars &scalars)
+__device__ __forceinline__ void next_row(Walk &walk, const Support &a, const Geometry &grid, const Scalars &scalars)
 {
-    // The next row of this thread, x outermost, as far as it may be nearer than the cutoff.
+    // The next row of this thread, as far as it may be nearer than the cutoff.
+    --walk.left;
     walk.x += walk.step_x;
     walk.y += walk.step_y;
-    if (walk.y >= a.count[1]) {
-        walk.y -= a.count[1];
+    if (walk.y > a.last[1]) {
+        walk.y -= a.last[1] - a.first[1] + 1;
         ++walk.x;
     }
-    if (walk.x >= a.count[0])
-        return;
-    walk.xi_x = delta_of(a.position, 0, (real)(a.first[0] + walk.x), scalars.resolution) * a.per_radius;
-    walk.xi_y = delta_of(a.position, 1, (real)(a.first[1] + walk.y), scalars.resolution) * a.per_radius;
-    const real cutoff_s = scalars.profile.cutoff_s;
-    const real left = cutoff_s - square(walk.xi_x, walk.xi_y);
-    // for the rounding, as in place; what the difference loses counts most where it is small
-    const real extent = real_sqrt(real_max(left, 0) + (real)1e-6 * cutoff_s) * a.reach;
-    const real centre = -a.position.high[2] / scalars.resolution;
-    const real slack = real_min((real)0.01 + (real)1e-6 * real_abs(centre), (real)1e6);
-    const int last = a.first[2] + a.count[2] - 1;
-    walk.z = (int)real_max(real_ceil(centre - extent - slack), (real)a.first[2]) / VOXELS * VOXELS;
-    const int highest = (int)real_min(real_floor(centre + extent + slack), (real)last);
-    walk.end = left >= 0 ? (highest < last ? highest : last) + 1 : 0;
+    walk.row = (unsigned)walk.x * (unsigned)grid.points[1] + (unsigned)walk.y;
+    walk.xi_x = delta_of(a.position, 0, (real)walk.x, scalars.resolution) * a.per_radius;
+    walk.xi_y = delta_of(a.position, 1, (real)walk.y, scalars.resolution) * a.per_radius;
+    const real cutoff_s = scalars.profile.cutoff_s, s_xy = square(walk.xi_x, walk.xi_y);
+    // for the rounding; what the difference loses counts most where it is small
+    const real left = real_max(cutoff_s - s_xy, 0) + (real)1e-6 * cutoff_s;
+    const real extent = left * real_rsqrt(left) * a.reach;
+    const int first = (int)real_ceil(real_max(a.before - extent, (real)a.first[2]));
+    const int last = (int)real_floor(real_min(a.behind + extent, (real)a.last[2]));
+    walk.z = (int)((unsigned)first / VOXELS * VOXELS);
+    walk.last = walk.x <= a.last[0] && s_xy <= cutoff_s ? at_most(last, a.last[2]) : -1;
 }
 
-__device__ __forceinline__ bool next_piece(Walk &walk, Piece &p, bool &any, Support &a, const Geometry &grid,
+__device__ __forceinline__ bool next_piece(Walk &walk, Piece &p, bool &any, const Support &a, const Geometry &grid,
                                            const Scalars &scalars)
 {
     // The next piece of this thread, if there is any. False: none left for the warp, which asks together.
-    const unsigned lane = threadIdx.x;
-    while (walk.put - walk.taken < 32) {
-        const bool puts = walk.z < walk.end;
+    const unsigned below = (1u << threadIdx.x) - 1;
+    while (walk.n < 32) {
+        const bool puts = walk.z <= walk.last;
         const unsigned votes = __ballot_sync(0xffffffffu, puts);
         if (votes == 0) {
-            next_row(walk, a, scalars);
-            if (__ballot_sync(0xffffffffu, walk.x < a.count[0]) == 0)
+            if (walk.left == 0)
                 break;
+            next_row(walk, a, grid, scalars);
             continue;
         }
         if (puts) {
-            const unsigned row = (unsigned)(a.first[0] + walk.x) * (unsigned)grid.points[1] + a.first[1] + walk.y;
-            a.ring[(walk.put + __popc(votes & ((1u << lane) - 1))) % RING] = {row, walk.z, walk.xi_x, walk.xi_y};
+            walk.top[__popc(votes & below)] = {walk.row, walk.z, walk.xi_x, walk.xi_y};
             walk.z += VOXELS;
         }
-        walk.put += __popc(votes);
+        walk.n += __popc(votes);
+        walk.top += __popc(votes);
     }
+    if (walk.n <= 0)
+        return false;
     __syncwarp();
-    const unsigned ready = walk.put - walk.taken;
-    any = lane < ready;
-    if (any)
-        p = a.ring[(walk.taken + lane) % RING];
-    walk.taken += ready < 32 ? ready : 32;
-    return ready != 0;
+    walk.n -= 32;
+    walk.top -= 32;
+    any = walk.n + (int)threadIdx.x >= 0;
+    p = walk.top[any ? threadIdx.x : 31];
+    __syncwarp();
+    return true;
 }
 
-__device__ __forceinline__ Voxels voxels_of(const Piece &p, const Support &a, const Geometry &grid,
-                                            const Scalars &scalars)
+__device__ __forceinline__ Line line_of(const Support &a)
+{
+    return {a.position.high[2], a.position.low[2], a.per_radius};
+}
+
+__device__ __forceinline__ Voxels voxels_of(const Piece &p, const Line &line, const Scalars &scalars)
 {
     Voxels v;
-    const int left = (int)grid.points[2] - p.z;
     const real z = (real)p.z, s_xy = square(p.xi_x, p.xi_y);
 #pragma unroll
     for (int l = 0; l < VOXELS; ++l) {
-        v.xi_z[l] = delta_of(a.position, 2, z + l, scalars.resolution) * a.per_radius;
+        v.xi_z[l] = delta_of(line.high, line.low, z + l, scalars.resolution) * line.per_radius;
         v.s[l] = real_fma(v.xi_z[l], v.xi_z[l], s_xy);
-        v.inside[l] = l < left && !(v.s[l] > scalars.profile.cutoff_s);
+        v.inside[l] = !(v.s[l] > scalars.profile.cutoff_s);
     }
     return v;
 }
@@ -254,25 +279,36 @@ __device__ __forceinline__ Voxels voxels_of(const Piece &p, const Support &a, co
 __device__ __forceinline__ bool is_aligned(const real *values, const Geometry &grid)
 {
     // every piece of (..., X, Y, Z) is one 16-byte load or store
-    return grid.points[2] % VOXELS == 0 && (size_t)values % 16 == 0;
+    return ((unsigned)grid.points[2] % VOXELS | (unsigned)(size_t)values % 16) == 0;
 }
 
-__device__ __forceinline__ void read_piece(const real *channel, const Piece &p, const Geometry &grid, bool aligned,
-                                           real (&v)[VOXELS])
+__device__ __forceinline__ unsigned long long offset_of(const Piece &p, const Geometry &grid)
 {
-    // what lies in the grid, else 0; aligned: all of it, in one load
-    const int left = (int)grid.points[2] - p.z;
-    channel += (unsigned long long)p.row * (unsigned)grid.points[2] + p.z;
-    if (aligned) {
-        const Packed packed = *(const Packed *)channel;
+    // in a channel
+    return (unsigned long long)p.row * (unsigned)grid.points[2] + (unsigned)p.z;
+}
+
+template <bool ALIGNED>
+__device__ __forceinline__ void read_at(const real *at, const Piece &p, const Geometry &grid, real (&v)[VOXELS])
+{
+    // what lies in the grid, else 0; ALIGNED: all of it, in one load
+    if (ALIGNED) {
+        const Packed packed = *(const Packed *)at;
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
             v[l] = packed.v[l];
     } else {
+        const int left = (int)grid.points[2] - p.z;
 #pragma unroll
         for (int l = 0; l < VOXELS; ++l)
-            v[l] = l < left ? channel[l] : (real)0;
+            v[l] = l < left ? at[l] : (real)0;
     }
+}
+
+template <bool ALIGNED>
+__device__ __forceinline__ void read_piece(const real *channel, const Piece &p, const Geometry &grid, real (&v)[VOXELS])
+{
+    read_at<ALIGNED>(channel + offset_of(p, grid), p, grid, v);
 }
 
 __device__ __forceinline__ real warp_sum(real v)
@@ -284,18 +320,22 @@ __device__ __forceinline__ real warp_sum(real v)
     return v;
 }
 
-__device__ __forceinline__ real warp_sum(const real (&v)[4])
+template <int N>
+__device__ __forceinline__ real warp_sum(real (&v)[N])
 {
-    // of v[n], for lanes 8 n to 8 n + 7: halves of the warp keep a pair each, quarters a number
-    const int lane = threadIdx.x;
-    const bool high = lane & 16, odd = lane & 8;
-    const real first = (high ? v[2] : v[0]) + __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 16);
-    const real second = (high ? v[3] : v[1]) + __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 16);
-    real sum = (odd ? second : first) + __shfl_xor_sync(0xffffffffu, odd ? first : second, 8);
+    // of v[n], for lanes 32 / N n and on, N a power of two: halves of the warp keep half of them each, and so on
+    int offset = 16;
 #pragma unroll
-    for (int offset = 4; offset > 0; offset /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    return sum;
+    for (int n = N / 2; n > 0; n /= 2, offset /= 2) {
+        const bool high = threadIdx.x & offset;
+#pragma unroll
+        for (int l = 0; l < n; ++l)
+            v[l] = (high ? v[l + n] : v[l]) + __shfl_xor_sync(0xffffffffu, high ? v[l] : v[l + n], offset);
+    }
+#pragma unroll
+    for (; offset > 0; offset /= 2)
+        v[0] += __shfl_xor_sync(0xffffffffu, v[0], offset);
+    return v[0];
 }
 
 template <int THREADS, class T, int N>

@@ -41,8 +41,8 @@ DIFFERENCES = (
     (
         "support",
         "cuda",
-        {"split", "delta_of", "square", "quotient", "rewind", "next_row", "next_piece", "voxels_of", "is_aligned"}
-        | {"read_piece", "warp_sum", "block_sum"},
+        {"split", "delta_of", "square", "at_most", "rewind", "next_row", "next_piece", "line_of", "voxels_of"}
+        | {"is_aligned", "offset_of", "read_at", "read_piece", "warp_sum", "block_sum"},
         "threads, which deal the pieces of rows out among them and add up what they have",
     ),
     (
@@ -84,7 +84,8 @@ DIFFERENCES = (
     (
         "gather",
         "cuda",
-        {"grids_of", "wants_theta", "asked_channels", "gather_all", "add_weights", "store_weights"},
+        {"grids_of", "wants_theta", "asked_channels", "next_channel", "first_weight", "is_single", "gather_all"}
+        | {"add_weights", "store_weights"},
         "the channels by a ballot; sums of lanes",
     ),
     (
@@ -100,7 +101,6 @@ DIFFERENCES = (
             "fill_gradients",
             "backward_theta",
             "backward_weights",
-            "along_v",
             "backward_backward_theta",
             "backward_backward_weights",
         },

@@ -123,7 +123,7 @@ BEFORE = {  # the tiles
 }
 TO_ATOMS = {
     "rows": Line("support.cuh", r"next_row\(walk, a"),  # 32 of them
-    "pieces, put": Line("support.cuh", r"walk\.put \+= "),
+    "pieces, put": Line("support.cuh", r"walk\.n \+= "),
     "warps": Line("density.cu", r"atom_gradients\("),
 }
 PASSES = ("backward_theta", "backward_weights", "backward_backward_theta", "backward_backward_weights")
@@ -256,8 +256,8 @@ def _parts_of_atoms(code, alive, in_warps):
     voxels = sass.voxel_loops(code)
     row = {("support.cuh", n) for n in _body("support.cuh", "next_row")}
     row |= {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"votes == 0", "continue;")}
-    put = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"if \(puts\)", r"walk\.put \+=")}
-    both = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"while \(", r"bool puts")}
+    put = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"if \(puts\)", r"walk\.top \+=")}
+    both = {("support.cuh", n) for n in _span("support.cuh", "next_piece", r"while \(", r"votes = ")}
     bodies = {name: {("to_atoms.cuh", n) for n in _body("to_atoms.cuh", name)} for name in PASSES}
     total = sum(in_warps[name] for name in PASSES) or 1
     found = {}
