@@ -42,25 +42,26 @@ __device__ __forceinline__ void find_bits(Tile &tile, const Atoms &atoms, const 
     __syncthreads();
 }
 
-__device__ __forceinline__ unsigned find_near(Tile &tile, const Scalars &scalars, const Box &box, int count,
-                                              bool by_channel, real per_radius)
+static_assert(LISTED <= 32 * 32, "find_near: 32 bits of 32 lanes");
+
+__device__ __forceinline__ unsigned find_near(const Tile &tile, const Scalars &scalars, const Box &box, int count,
+                                              bool by_channel, real per_radius, unsigned &near)
 {
-    // tile.near of this warp; returns the channels, of those of tile.bits, in which one of its atoms counts. per_radius:
-    // of all atoms, if by_channel
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    // near of lane n: which of its n-th 32 listed atoms reach the box of the warp. Returns the channels, of those of
+    // tile.bits, in which one of these counts. per_radius: of all atoms, if by_channel
+    const int lane = threadIdx.x % 32;
     unsigned counting = 0;
 #pragma unroll 1 // mostly one turn
     for (int base = 0; base < count; base += 32) {
         const Listed &a = tile.atom[base + lane];
-        const bool near =
+        const bool reached =
             base + lane < count && reaches(a.position.high, by_channel ? per_radius : a.per_radius, scalars, box);
-        const unsigned votes = __ballot_sync(0xffffffffu, near);
-        if (lane == 0)
-            tile.near[warp][base / 32] = votes;
-        if (near)
+        const unsigned votes = __ballot_sync(0xffffffffu, reached);
+        if (lane == base / 32)
+            near = votes;
+        if (reached)
             counting |= tile.bits[base + lane];
     }
-    __syncwarp();
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2)
         counting |= __shfl_xor_sync(0xffffffffu, counting, distance);

@@ -59,7 +59,6 @@ struct Tile : Region { // in shared memory
     Listed atom[LISTED];
     int ordinal[LISTED]; // atom - first atom of the example
     unsigned bits[LISTED]; // bit k: channel k of 32 counts
-    unsigned near[MAX_WARPS][LISTED / 32]; // atoms that reach the brick of a warp
     int kept[MAX_WARPS];
     int next; // first atom not listed for want of room
     unsigned nan_bits[NAN_CHANNELS / 32]; // bit k % 32 of word k / 32: channel k of NAN_CHANNELS is NaN

@@ -146,6 +146,7 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = by_channel ? 1 : GROUP, n_candidates = tile.n_candidates;
     int count = 0, listed = -1, next = 0, found = -1;
+    unsigned near = 0; // see find_near
     unsigned counting = 0; // bit k: an atom that reaches the brick counts in channel k of 32
     const Box box = {tile.box.x + warp / (BRICKS_Y * BRICKS_Z) * BRICK_X,
                      tile.box.y + warp / BRICKS_Z % BRICKS_Y * BRICK_Y,
@@ -187,13 +188,13 @@ __device__ __forceinline__ void fill_item(const ToGrid &call, const Geometry &gr
                 if (found != word)
                     find_bits(tile, atoms, call.prepared, call.u.weights, call.v.weights, word * 32, count);
                 next = tile.next;
-                counting = find_near(tile, scalars, box, count, by_channel, per_radius);
+                counting = find_near(tile, scalars, box, count, by_channel, per_radius, near);
                 found = word;
             }
             const bool any = counting >> k_begin % 32 & ((1u << GROUP) - 1);
             for (int base = 0; any && base < count; base += 32) {
                 unsigned bits = 0;
-                if (tile.near[warp][base / 32] >> lane & 1)
+                if (__shfl_sync(0xffffffffu, near, base / 32) >> lane & 1)
                     bits = tile.bits[base + lane] >> k_begin % 32 & (by_channel ? 1u : (1u << GROUP) - 1);
                 unsigned todo = __ballot_sync(0xffffffffu, bits != 0);
                 while (todo != 0) {
