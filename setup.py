@@ -37,6 +37,7 @@ FLAGS = [
     "--param=max-completely-peel-times=8",
 ]
 OPENMP = ["-Xpreprocessor", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]
+ASKED = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED")  # written into the source, which they change
 LIMITED_API = "0x030B0000"
 
 
@@ -75,7 +76,8 @@ class BuildKernels(build_ext):
         for extension in self.extensions:
             source = ROOT / extension.sources[0]
             name = extension.name.rpartition(".")[2]
-            text = f'#define PyInit_density PyInit_{name}\n{ABI["c_text"]()}#include "pyx/density.c"\n'
+            asked = " ".join(os.environ.get(variable, "") for variable in ASKED)
+            text = f'/* {asked} */\n#define PyInit_density PyInit_{name}\n{ABI["c_text"]()}#include "pyx/density.c"\n'
             if not source.exists() or source.read_text() != text:
                 source.write_text(text)
         super().run()
