@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -149,11 +150,20 @@ def test_unknown_order_is_refused(tmp_path):
 # ---- barriers -------------------------------------------------------------------------------------------------------
 
 BARRIER = re.compile(r"^ *__sync(threads|warp)\(\);\n", re.M)
-BARRIERS = [
-    (path.name, number)
-    for path in sorted((build.REPOSITORY / "cuda").glob("*.cuh"))
-    for number in range(len(BARRIER.findall(path.read_text(encoding="utf-8"))))
-]
+MEMORY_ONLY = {
+    "p = walk.top[any ? threadIdx.x : 31];": "all meet at a ballot before the next write, which orders no memory"
+}
+"""Line before a barrier that orders memory on a GPU, and threads nowhere."""
+
+
+def barriers():
+    """Every barrier of cuda/: its file, and how many there are before it."""
+    for path in sorted((build.REPOSITORY / "cuda").glob("*.cuh")):
+        text = path.read_text(encoding="utf-8")
+        for number, there in enumerate(BARRIER.finditer(text)):
+            reason = MEMORY_ONLY.get(text[: there.start()].splitlines()[-1].strip())
+            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+            yield pytest.param((path.name, number), marks=marks, id=f"{path.name}-{number}")
 
 
 def without(barrier, folder):
@@ -181,6 +191,7 @@ def noticed(shim, loaded):
         shim(order, way, loaded)
         for name, call in calls.items():
             print(f"{name}, order {order}, {way}", flush=True)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 20)  # seconds of the processor; a call takes less than one
             for output, value in call.outputs().items():
                 try:
                     assert_same_bits(value, expected[name][output])
@@ -190,9 +201,9 @@ def noticed(shim, loaded):
 
 
 @pytest.mark.skipif(not LONG, reason="minutes of compiling: GRIDGRAD_SCHEDULES=1000")
-@pytest.mark.parametrize("barrier", BARRIERS, ids=lambda barrier: f"{barrier[0]}-{barrier[1]}")
+@pytest.mark.parametrize("barrier", list(barriers()))
 def test_every_barrier_is_needed(shim, barrier, tmp_path):
-    """Without it, some order gives other bits, or does not survive what they lead to."""
+    """Without it, some order gives other bits, or does not survive or end what they lead to."""
     loaded = without(barrier, tmp_path)
     said = tmp_path / "said"
     child = os.fork()
