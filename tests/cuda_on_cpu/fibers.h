@@ -33,7 +33,7 @@ namespace shim {
 
 constexpr size_t STACK = (256 << 10) + 64 * 17; // no power of two: the tops of stacks would share few lines of a cache
 constexpr unsigned IDLE_ROUNDS = 1000;      // rounds without progress that mean deadlock
-constexpr unsigned PATIENCE = 8;            // rounds, on average, after which other warps run
+constexpr unsigned PATIENCE[] = {8, 8192};  // rounds, on average, after which other warps run: by the seed
 
 struct WarpBarrier { uint32_t arrived = 0, generation = 0; };
 
@@ -223,7 +223,7 @@ inline void next_round(Worker &w, Random &random, bool stuck)
         std::reverse(w.round.begin(), w.round.end());
     if (w.schedule.kind != Schedule::RANDOM)
         return;
-    if (stuck || random() % PATIENCE == 0) {
+    if (stuck || random() % PATIENCE[w.schedule.seed % 2] == 0) {
         w.runs.assign(w.warps.size(), false);
         const unsigned some = 1 + random() % w.warps.size();
         for (unsigned i = 0; i < some; ++i)
