@@ -10,7 +10,7 @@ enum {
     SUM_THREADS = 256, // one block per sum
     GROUP = 4, // channels accumulated at a time
     VOXELS = 16 / sizeof(real), // of a thread at a time, in a row along z: one 16-byte load or store
-    PILE = 64 // pieces of a warp: fewer than 32, and 32 more
+    PILE = 96 // pieces of a warp: 32 that are read where none were left, fewer than 32, and 32 more
 };
 
 struct Geometry { // packed and checked by gridgrad/kernels/abi.py
@@ -199,7 +199,7 @@ __device__ __forceinline__ Walk rewind(const Support &a)
     walk.y = a.first[1] + lane - x * n_y - walk.step_y;
     walk.left = (unsigned)(((unsigned long long)(a.last[0] - a.first[0] + 1) * (unsigned)n_y + 31) / 32);
     walk.last = -1;
-    walk.top = pile;
+    walk.top = pile + 32;
     return walk;
 }
 
@@ -253,7 +253,7 @@ __device__ __forceinline__ bool next_piece(Walk &walk, Piece &p, bool &any, cons
     walk.n -= 32;
     walk.top -= 32;
     any = walk.n + (int)threadIdx.x >= 0;
-    p = walk.top[any ? threadIdx.x : 31];
+    p = walk.top[threadIdx.x];
     __syncwarp();
     return true;
 }

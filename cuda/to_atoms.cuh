@@ -105,7 +105,7 @@ __device__ __forceinline__ void backward_atom(const ToAtoms &call, const Geometr
             backward_theta<false>(channels, grids, grid, scalars, a, sum);
     }
     for (int n = 0; n < 4; ++n)
-        sums[n] += -2 * sum[n] / terms.radius;
+        sums[n] += -2 * sum[n] * a.per_radius;
 }
 
 template <bool SINGLE>
@@ -226,7 +226,7 @@ __device__ __forceinline__ void backward_backward_atom(const ToAtoms &call, cons
     for (int n = 0; n < 3; ++n)
         sum[n] += (real)0.5 * along.coords[n] * sum[4];
     for (int n = 0; n < 4; ++n)
-        sums[n] += -2 * sum[n] / terms.radius / terms.radius;
+        sums[n] += -2 * sum[n] * a.per_radius * a.per_radius;
 }
 
 template <bool ALIGNED>
