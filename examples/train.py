@@ -129,6 +129,7 @@ def main():
         distance, gradient = np.array(curve[-50:])[:, 1:].mean(0)
         print(f"last steps: loss of distances {distance:.4f}, of gradients {gradient:.4f}; loading took {loading:.1%}")
     if WORLD > 1:
+        distributed.barrier()  # none leaves while another still talks
         distributed.destroy_process_group()
 
 

@@ -48,7 +48,7 @@ def run(*arguments, **options):
         command(*arguments, **options), check=False, capture_output=True, text=True, timeout=300,
         env=os.environ | ONE_THREAD,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr  # torchrun's own words come last
     return done.stdout
 
 
