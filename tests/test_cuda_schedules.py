@@ -150,9 +150,7 @@ def test_unknown_order_is_refused(tmp_path):
 # ---- barriers -------------------------------------------------------------------------------------------------------
 
 BARRIER = re.compile(r"^ *__sync(threads|warp)\(\);\n", re.M)
-MEMORY_ONLY = {
-    "p = walk.top[any ? threadIdx.x : 31];": "all meet at a ballot before the next write, which orders no memory"
-}
+MEMORY_ONLY = {"p = walk.top[threadIdx.x];": "all meet at a ballot before the next write, which orders no memory"}
 """Line before a barrier that orders memory on a GPU, and threads nowhere."""
 
 
