@@ -1,4 +1,4 @@
-// The voxels that one atom reaches, walked by a block with its lanes along z. Mirror: pyx/support.pxd.
+// The voxels that one atom reaches, walked by a warp in pieces along z. Mirror: pyx/support.pxd.
 #pragma once
 #include "atoms.cuh"
 
